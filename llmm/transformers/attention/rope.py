@@ -1,0 +1,21 @@
+"""Rotary position embeddings: a position turns each pair of channels by an angle of its own.
+
+Source: Su et al. 2021 (2104.09864), equation 34; pairs are (i, i + d/2), as in the weights of Llama and Qwen.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rope_tables(d_head: int, context_len: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every angle, each (context_len, d_head), float32; computed in float32 as `transformers` does."""
+    frequency = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+    angle = torch.outer(torch.arange(context_len, dtype=torch.float32), frequency)
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x_BHTd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs of `x_BHTd` by the angles whose `cos` and `sin` are (T, d), or (B, 1, T, d) for ragged rows."""
+    first, second = x_BHTd.chunk(2, dim=-1)
+    return x_BHTd * cos + torch.cat([-second, first], dim=-1) * sin

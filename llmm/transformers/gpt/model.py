@@ -1,0 +1,107 @@
+"""A GPT: token embeddings, a stack of blocks, a norm, and a read-out of the next token's logits.
+
+The parameters carry the names of `transformers`' Qwen3ForCausalLM, so that weights and peft adapters fit both ways.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from llmm.transformers.attention.kv_cache import KVCache
+from llmm.transformers.attention.rope import rope_tables
+from llmm.transformers.block.block import Block
+from llmm.transformers.gpt.config import GPTConfig
+
+
+class Decoder(nn.Module):
+    """Token ids (B, T) → hidden states (B, T, D) after the last norm."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        c = config
+        self.embed_tokens = nn.Embedding(c.vocab_size, c.d_model)
+        self.layers = nn.ModuleList(
+            Block(c.d_model, c.n_head, c.n_kv_head, c.d_ff, c.norm_eps, c.dropout) for _ in range(c.n_layer)
+        )
+        self.norm = nn.RMSNorm(c.d_model, eps=c.norm_eps)
+        cos, sin = rope_tables(c.d_head, c.context_len, c.rope_theta)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, ids_BT: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """See `GPT.forward`."""
+        past = cache.length if cache is not None else 0
+        T = ids_BT.shape[1]
+        rope, mask = (self.cos[past : past + T], self.sin[past : past + T]), None
+        if attention_mask is not None:
+            rope, mask = self._ragged(attention_mask, past, T)
+        elif past and T > 1:
+            mask = _causal(past, T, ids_BT.device)
+
+        x_BTD = self.embed_tokens(ids_BT)
+        for i, block in enumerate(self.layers):
+            x_BTD = block(x_BTD, rope, mask, cache.layers[i] if cache is not None else None)
+        return self.norm(x_BTD)
+
+    def _ragged(self, attention_mask: Tensor, past: int, T: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Angles and mask for rows with padding: positions count real tokens; a pad looks at itself alone."""
+        real_BS = attention_mask.bool()
+        positions_BT = (real_BS.long().cumsum(1) - 1).clamp(min=0)[:, past : past + T]
+        causal = _causal(past, T, real_BS.device)
+        itself = torch.eye(past + T, dtype=torch.bool, device=real_BS.device)[past:]
+        mask_B1TS = (causal & real_BS[:, None, None, :]) | itself
+        return (self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]), mask_B1TS
+
+
+class GPT(nn.Module):
+    """Token ids (B, T) → logits (B, T, V) of the next token."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, ids_BT: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Logits (B, T, V).
+
+        `attention_mask` (B, S) is 1 for real tokens and 0 for padding, S counting the cached tokens too; padding may
+        stand on either side. With a `cache`, `ids_BT` are the tokens after those it holds, and it takes them in.
+        """
+        return self.lm_head(self.model(ids_BT, attention_mask, cache))
+
+    def hidden(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Hidden states (B, T, D) after the last norm."""
+        return self.model(ids_BT, attention_mask)
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache for `batch` rows of at most `capacity` tokens."""
+        weight = self.model.embed_tokens.weight
+        shape = (batch, self.config.n_kv_head, capacity, self.config.d_head)
+        return KVCache(self.config.n_layer, shape, weight.dtype, weight.device)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Embeddings N(0, 0.02²), matrices uniform with variance 1 / fan-in, and zero for the two that write to the
+        residual stream, so that every block starts as the identity (Zhang et al. 2019, 1901.09321)."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("embed_tokens.weight") or name.endswith("lm_head.weight"):
+                parameter.normal_(0, 0.02, generator=generator)
+            elif parameter.ndim == 1:
+                parameter.fill_(1.0)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+            else:
+                bound = math.sqrt(3 / parameter.shape[1])
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+def _causal(past: int, T: int, device: torch.device) -> Tensor:
+    """(T, past + T), True where query t may look at key s: s <= past + t."""
+    return torch.ones(T, past + T, dtype=torch.bool, device=device).tril(past)
