@@ -57,8 +57,11 @@ class Evaluation(Protocol):
         """
         ...
 
-    def report(self, rows: list[Row]) -> Report:
-        """Metrics, tables and figures of `rows`, which may be those of some suites only."""
+    def report(self, rows: list[Row], folder: Path) -> Report:
+        """Metrics, tables and figures of `rows`, which may be those of some items of some suites only.
+
+        Figures go into `folder`: a run with other settings must not overwrite those of the pipeline.
+        """
         ...
 
 
