@@ -1,0 +1,39 @@
+"""Stage `tokenizer`: trains the byte-level BPE on the training split."""
+
+import time
+from typing import Any
+
+from llmm import lineage
+from llmm.corpus import SPLITS, load_documents
+from llmm.files import atomic_folder, write_json
+from llmm.params import Params
+from llmm.paths import CORPUS, METRICS, TOKENIZER
+from llmm.training.tokenizer import load_text_tokenizer, train_tokenizer, write_tokenizer
+from pipelines.stage import run_stage
+
+
+def main(params: Params) -> dict[str, Any]:
+    """Write `data/tokenizer` and `data/metrics/tokenizer.json`; returns the training's throughput."""
+    corpus = lineage.open_artifact(CORPUS, "corpus")
+    texts = {split: [document.text for document in load_documents(CORPUS, split)] for split in SPLITS}
+    sizes = {split: sum(len(text.encode()) for text in texts[split]) for split in SPLITS}
+    print(f"training {params.tokenizer.vocab_size} tokens on {sizes['train']:,} bytes")
+    started = time.perf_counter()
+    tokenizer = train_tokenizer(texts["train"], params.tokenizer.vocab_size)
+    seconds = time.perf_counter() - started
+    with atomic_folder(TOKENIZER) as temporary:
+        write_tokenizer(tokenizer, temporary)
+        lineage.seal(temporary, "tokenizer", [corpus], TOKENIZER)
+    encoder = load_text_tokenizer(TOKENIZER)
+    tokens = {split: sum(map(len, encoder.encode_batch_fast(texts[split]))) for split in SPLITS}
+    bytes_per_token = {split: round(sizes[split] / tokens[split], 4) for split in SPLITS}
+    write_json(
+        METRICS / "tokenizer.json",
+        {"vocab_size": tokenizer.get_vocab_size(), "bytes_per_token": bytes_per_token},
+    )
+    print(f"bytes per token: {', '.join(f'{split} {value:.2f}' for split, value in bytes_per_token.items())}")
+    return {"training_mb_per_second": round(sizes["train"] / seconds / 1e6, 2)}
+
+
+if __name__ == "__main__":
+    run_stage("tokenizer", main)
