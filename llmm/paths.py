@@ -16,5 +16,6 @@ METRICS = DATA / "metrics"  # deterministic figures, one JSON file a stage, in g
 TIMINGS = DATA / "timings"  # seconds and memory, one JSON file a stage, in git
 PLOTS = DATA / "plots"  # curves as CSV and JSON for `dvc plots`, in git
 EVALS = DATA / "evals"  # hand-written evaluation sets, in git
+EVALUATIONS = DATA / "evaluations"  # a row for every item that was evaluated, one JSON-lines file a stage
 FIGURES = Path("visualizations")
 WORK = Path(".work")  # checkpoints of runs in progress
