@@ -1,6 +1,6 @@
 """Text sources and what is made of them: documents in three splits, and the Python objects that they define.
 
-`load_documents` and `load_objects` read the corpus that the stage `prepare` wrote; everything else here is how it is made:
+`load_documents` and `load_objects` read the corpus that the stage `prepare` wrote; the rest is how it is made:
 
 - `stdlib`, `local_files`, `hub`: the three sources, behind `sources.open_source`
 - `formats`, `headings`: file formats to text and title

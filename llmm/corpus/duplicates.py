@@ -34,7 +34,7 @@ def drop_exact(texts: Sequence[str]) -> list[int]:
 
 
 def drop_near(texts: Sequence[str], similarity: float) -> list[int]:
-    """Indices of the texts that are less than `similarity` like every kept earlier one (Jaccard, runs of five words)."""
+    """Indices of the texts whose Jaccard similarity to every kept earlier one is below `similarity`."""
     shingles = Shingler()
     sets = [shingles(text) for text in texts]
     twins: dict[int, set[int]] = defaultdict(set)

@@ -10,9 +10,9 @@ from llmm.corpus.python_objects import module_docstring, summary_of
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm", ".py")
 TABLE_SUFFIXES = (".jsonl", ".parquet")
 
-_BLOCKS = frozenset(
-    "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header "
-    "hr li main nav ol p pre section table tr ul".split()
+_BLOCKS = re.compile(
+    "address|article|aside|blockquote|br|dd|div|dl|dt|fieldset|figcaption|figure|footer|form|h[1-6]|header|hr|li|main|"
+    "nav|ol|p|pre|section|table|tr|ul"
 )
 _HIDDEN = frozenset(("script", "style", "template", "noscript", "svg"))
 
@@ -73,7 +73,7 @@ class _HtmlText(HTMLParser):
             self._in_title = not self.title
         elif tag in _HIDDEN:
             self._hidden += 1
-        elif tag in _BLOCKS:
+        elif _BLOCKS.fullmatch(tag):
             self._new_line(1 if tag in ("br", "li", "tr", "dt", "dd") else 2)
             if re.fullmatch("h[1-6]", tag):
                 self.pieces.append("#" * int(tag[1]) + " ")
@@ -88,7 +88,7 @@ class _HtmlText(HTMLParser):
             self._in_title = False
         elif tag in _HIDDEN:
             self._hidden = max(0, self._hidden - 1)
-        elif tag in _BLOCKS:
+        elif _BLOCKS.fullmatch(tag):
             self._new_line(1 if tag in ("li", "tr", "dt", "dd") else 2)
             self._preformatted = max(0, self._preformatted - (tag == "pre"))
 

@@ -9,13 +9,17 @@ from llmm.files import sha256_of
 
 Named = tuple[str, Path]  # the name that a document's id is made from, and the file
 
-_LEFT_OUT = frozenset(("__pycache__", "node_modules"))
+_CACHES = frozenset(("__pycache__", "node_modules"))
 
 
-def walk(folder: Path) -> Iterator[Named]:
-    """All files under `folder` with their relative paths, sorted; hidden and cache folders left out, links not followed."""
+def walk(folder: Path, left_out: frozenset[str] = frozenset()) -> Iterator[Named]:
+    """All files under `folder` with their relative paths, sorted; links to folders are not followed.
+
+    Hidden folders, caches and folders named in `left_out` are not entered.
+    """
+    left_out |= _CACHES
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in left_out and not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
                 path = Path(parent, name)
@@ -34,7 +38,7 @@ def hash_of(files: Iterable[Named]) -> str:
 
 
 def sample(files: Sequence[Named], limit: int) -> list[Named]:
-    """At most `limit` files (0 for all), drawn by the hash of their names: the same ones in every run, from everywhere."""
+    """At most `limit` files (0 for all), drawn by the hash of their names: the same in every run."""
     if not limit or len(files) <= limit:
         return list(files)
     return sorted(sorted(files, key=lambda file: position(file[0], 0))[:limit])

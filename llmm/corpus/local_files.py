@@ -56,7 +56,9 @@ class FilesSource:
         known = [file for file in found if file[1].suffix.lower() in SUFFIXES]
         if not known:
             what = "matches no file" if glob.has_magic(self.path) else "holds no file"
-            raise UserError(f"corpus.path: {self.path} {what} of a known kind ({_kinds()}): {len(found)} others are there")
+            raise UserError(
+                f"corpus.path: {self.path} {what} of a known kind ({_kinds()}): {len(found)} others are there"
+            )
         return known, [file for file in found if file not in known]
 
     def _read_file(self, name: str, path: Path, skipped: Skipped) -> Iterator[SourceDocument]:
@@ -83,7 +85,8 @@ def _expand(pattern: Path) -> list[Named]:
     parts = pattern.parts
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     base = Path(*parts[:fixed])
-    matches = (Path(match) for match in glob.glob(str(pattern), recursive=True))
+    # Path.glob finds only folders by a final **
+    matches = (Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207
     return sorted((match.relative_to(base).as_posix(), match) for match in matches if match.is_file())
 
 

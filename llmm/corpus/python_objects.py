@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import io
 import re
+import tokenize
 import warnings
 from collections.abc import Iterator
 
@@ -10,7 +12,8 @@ from llmm.corpus.document import PythonObject
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!etc)(?<! vs)[.!?][\"')\]]*(?=\s+[^a-z\s]|$)")
+# a full stop before a word that does not start small, abbreviations aside; CJK ones stand alone
+_SENTENCE_END = re.compile(r"""(?<!e\.g)(?<!i\.e)(?<!etc)(?<! vs)[.!?]["')\]]*(?=\s+["'`(\[*:]*[^\W_a-z]|$)|[。！？]""")
 _SIGNATURE = re.compile(r"[\w.]+\(.*\)(\s*->.*)?$")
 
 
@@ -25,13 +28,19 @@ def parse(source: str) -> ast.Module | None:
 
 
 def module_docstring(source: str) -> str:
-    """The cleaned docstring of a module, '' where it has none or is no Python."""
-    tree = parse(source)
-    return (ast.get_docstring(tree) or "") if tree else ""
+    """The cleaned docstring of a module, '' where it has none or is no Python; reads no further than that."""
+    passed_over = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
+    try:
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        first = next(token for token in tokens if token.type not in passed_over)
+        doc = ast.literal_eval(first.string) if first.type == tokenize.STRING else None
+    except (tokenize.TokenError, SyntaxError, ValueError, StopIteration):
+        return ""
+    return inspect.cleandoc(doc) if isinstance(doc, str) else ""
 
 
 def summary_of(doc: str) -> str:
-    """The first sentence of a docstring on one line; a first paragraph that only repeats the signature is passed over."""
+    """The first sentence of a docstring on one line; a first paragraph that is only a signature is passed over."""
     for paragraph in re.split(r"\n[ \t]*\n", doc.strip()):
         line = " ".join(paragraph.split())
         if line and not _SIGNATURE.match(line):
@@ -94,7 +103,7 @@ def _describe(
 
 
 def _signature(node: Definition) -> str:
-    """`name(arguments) -> result`; of a class its constructor without `self`, or `class Name(Base)` where it has none."""
+    """`name(arguments) -> result`; of a class its constructor without `self`, else `class Name(Base)`."""
     if isinstance(node, ast.ClassDef):
         for statement in node.body:
             if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":

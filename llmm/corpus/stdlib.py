@@ -44,9 +44,7 @@ def stdlib_modules(folder: Path | None = None) -> list[Named]:
     """Dotted names and files of the modules, sorted. Raises UserError where the interpreter comes without sources."""
     folder = folder or Path(sysconfig.get_paths()["stdlib"])
     modules = [
-        (dotted_name(name), path)
-        for name, path in walk(folder)
-        if name.endswith(".py") and not _LEFT_OUT.intersection(name.split("/")) and _is_module(name)
+        (dotted_name(name), path) for name, path in walk(folder, _LEFT_OUT) if name.endswith(".py") and _is_module(name)
     ]
     if not modules:
         raise UserError(

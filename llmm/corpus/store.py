@@ -1,7 +1,6 @@
 """The corpus on disk: three parquet files of documents and one of Python objects."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ def write_documents(folder: Path, split: str, documents: Sequence[Document]) -> 
 
 def write_objects(folder: Path, objects: Sequence[PythonObject]) -> None:
     """Write `objects.parquet`; it has no rows where the source has no Python."""
-    _write(folder / "objects.parquet", [asdict(item) for item in objects], _OBJECT_COLUMNS)
+    _write(folder / "objects.parquet", [vars(item) for item in objects], _OBJECT_COLUMNS)
 
 
 def load_documents(folder: Path, split: str) -> list[Document]:

@@ -73,8 +73,8 @@ class TokenShards:
                 size = (artifact.path / f"{split}.bin").stat().st_size
                 if size != facts["tokens"] * shards.dtype.itemsize:
                     raise UserError(
-                        f"{artifact.path / split}.bin has {size} bytes, but its header says {facts['tokens']} tokens of "
-                        f"{shards.dtype.name}: delete {artifact.path} and run `dvc repro`"
+                        f"{artifact.path / split}.bin has {size} bytes, but its header says {facts['tokens']} tokens "
+                        f"of {shards.dtype.name}: delete {artifact.path} and run `dvc repro`"
                     )
         except (KeyError, TypeError, OSError):
             raise UserError(f"{artifact.path / HEADER} is no header of token shards: run `dvc repro`") from None
