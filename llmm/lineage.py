@@ -84,3 +84,9 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
     if sha256_of(json.dumps({"kind": kind, "files": files}, sort_keys=True)) != whole:
         raise UserError(f"{folder / LINEAGE_FILE} was edited: delete {folder} and run `dvc repro`")
     return Artifact(folder, kind, whole, dict(made_from))
+
+
+def code_sha256(*folders: Path | str) -> str:
+    """One hash of all Python files below the given folders or of the given files: which code made this."""
+    files = sorted(file for folder in map(Path, folders) for file in (folder.rglob("*.py") if folder.is_dir() else [folder]))
+    return sha256_of(*(part for file in files for part in (file.as_posix(), file)))

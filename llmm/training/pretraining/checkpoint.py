@@ -1,0 +1,49 @@
+"""Checkpoints of a run in progress: written whole or not at all, found again only by the run that they belong to."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmm.files import atomic_path, sha256_of
+from llmm.paths import WORK
+
+
+def work_folder() -> Path:
+    """The project's folder for work in progress, absolute.
+
+    `dvc exp run --temp` runs in a copy below `.dvc/tmp/exps`; its work lies with the project's own, so that the same
+    run, started again anywhere, finds it.
+    """
+    here = Path.cwd()
+    for parent in here.parents:
+        if parent.name == "exps" and parent.parent.name == "tmp" and parent.parent.parent.name == ".dvc":
+            here = parent.parent.parent.parent
+    return here / WORK
+
+
+class Checkpoints:
+    """The newest checkpoint of one run, in a folder named after everything that decides the run's outcome."""
+
+    def __init__(self, stage: str, identity: dict[str, Any]) -> None:
+        """`identity`: parameters and hashes of inputs and code. Another identity is another run, with another folder."""
+        self.stage = work_folder() / stage
+        self.folder = self.stage / sha256_of(json.dumps(identity, sort_keys=True, default=str))[:16]
+        self.file = self.folder / "checkpoint.pt"
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the newest checkpoint by `state` (tensors, numbers, strings and containers of them)."""
+        with atomic_path(self.file) as temporary:
+            torch.save(state, temporary)
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest checkpoint, or None where the run has none."""
+        if not self.file.exists():
+            return None
+        return torch.load(self.file, map_location="cpu", weights_only=True)
+
+    def remove(self) -> None:
+        """The run has succeeded: forget what it left on the way."""
+        shutil.rmtree(self.folder, ignore_errors=True)

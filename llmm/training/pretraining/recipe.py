@@ -1,0 +1,84 @@
+"""The recipe: which model, which optimizer moves which parameter, at which learning rate."""
+
+import contextlib
+import os
+import shutil
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from llmm.foundations.optimizers import AdamW, Muon
+from llmm.foundations.optimizers.schedules import warmup_stable_decay
+from llmm.params import PretrainParams
+from llmm.transformers.gpt import GPT, GPTConfig
+
+
+def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
+    """A GPT of the recipe's sizes with fresh weights; the same seed gives the same weights."""
+    config = GPTConfig(
+        vocab_size=vocab_size,
+        n_layer=recipe.n_layer,
+        n_head=recipe.n_head,
+        n_kv_head=recipe.n_kv_head,
+        d_model=recipe.d_model,
+        d_ff=recipe.d_ff,
+        context_len=recipe.context_len,
+        rope_theta=recipe.rope_theta,
+        tie_embeddings=recipe.tie_embeddings,
+        dropout=recipe.dropout,
+    )
+    model = GPT(config)
+    model.init_weights(torch.Generator().manual_seed(seed))
+    return model
+
+
+def build_optimizers(model: GPT, recipe: PretrainParams) -> list[Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embeddings (decayed by nobody) and gains."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    chosen = set(map(id, matrices))
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay),
+        AdamW(others, lr=recipe.adamw_lr, betas=(0.9, 0.95)),
+    ]
+
+
+def set_learning_rates(optimizers: list[Optimizer], recipe: PretrainParams, step: int) -> float:
+    """Set every learning rate for `step` and return its share of the peak."""
+    factor = warmup_stable_decay(step, recipe.steps, recipe.warmup_steps, recipe.cooldown_fraction)
+    for optimizer, peak in zip(optimizers, (recipe.muon_lr, recipe.adamw_lr), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * factor
+    return factor
+
+
+def pick_device() -> torch.device:
+    """LLMM_DEVICE where it is set, else a CUDA GPU where there is one, else the CPU."""
+    return torch.device(os.environ.get("LLMM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def compile_blocks(model: GPT, device: torch.device) -> bool:
+    """Compile the transformer block once for all layers, in place. False where a CPU has no C++ compiler at hand.
+
+    One block compiles in a few seconds; the whole model as one graph takes as long as every tenth minute of training.
+    """
+    compilers = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
+    if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
+        return False
+    for block in model.model.layers:
+        block.compile()
+    return True
+
+
+def precision(dtype: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in the recipe's dtype; weights and the residual stream's sums stay float32."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, getattr(torch, dtype))
+
+
+def next_token_loss(model: nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy, in nats, of each token after the first given those before it."""
+    logits_BTV = model(ids_BT[:, :-1])
+    return nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), ids_BT[:, 1:].flatten())
