@@ -10,7 +10,7 @@ import mimetypes
 import re
 import time
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import runtime, task
@@ -40,10 +40,9 @@ from pipelines.flows.engine import (
     score,
     write_outcome,
 )
+from pipelines.flows.parameters import Runner
 from pipelines.flows.revisions import Revisions
 from pipelines.flows.settings import HOME
-
-Runner = Literal["threads", "dask"]
 
 
 def _may_help(task: Any, task_run: Any, state: Any) -> bool:

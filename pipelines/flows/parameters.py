@@ -1,4 +1,4 @@
-"""Parameters that both flows have, as the UI's form shows them."""
+"""Types of the flows' parameters, from which Prefect makes the UI's form (its words come from the docstrings)."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,16 +7,10 @@ from pydantic import Field
 from llmm.params import Params, validate
 from pipelines.flows.engine import Options
 
-Suites = Annotated[list[str], Field(description="Names of the suites to run; none: all of them.")]
-Limit = Annotated[int, Field(ge=0, description="Run only the first so many items of each suite; 0: all of them.")]
-Workers = Annotated[int, Field(ge=1, le=64, description="Batches that are scored at a time.")]
-Runner = Annotated[
-    Literal["threads", "dask"],
-    Field(description="Where batches are scored: threads of this process, or processes of a local Dask cluster."),
-]
-Fresh = Annotated[
-    bool, Field(description="Score again what an earlier run with the same models, data and code stored.")
-]
+Limit = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Workers = Annotated[int, Field(ge=1, le=64)]
+Runner = Literal["threads", "dask"]
 
 
 def options(suites: list[str], limit: int, workers: int, fresh: bool) -> Options:
