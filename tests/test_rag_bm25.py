@@ -12,7 +12,7 @@ from llmm.errors import UserError
 from llmm.training.rag.bm25 import BM25, best_first
 from llmm.training.rag.words import split_words
 
-WORDS = st.sampled_from("open file read json decode the a of".split())
+WORDS = st.sampled_from(["open", "file", "read", "json", "decode", "the", "a", "of"])
 CORPUS = st.lists(st.lists(WORDS, min_size=1, max_size=12), min_size=2, max_size=12)
 
 

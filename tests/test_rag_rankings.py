@@ -24,7 +24,9 @@ def test_hand_values() -> None:
 
 
 @given(ranked=RANKED, relevant=st.sets(st.sampled_from("abcdefgh"), min_size=1), k=st.integers(1, 10))
-def test_measures_are_shares_and_perfect_only_for_perfect_rankings(ranked: list[str], relevant: set[str], k: int) -> None:
+def test_measures_are_shares_and_perfect_only_for_perfect_rankings(
+    ranked: list[str], relevant: set[str], k: int
+) -> None:
     for value in (recall_at(ranked, relevant, k), reciprocal_rank(ranked, relevant), ndcg_at(ranked, relevant, k)):
         assert 0 <= value <= 1
     ideal = sorted(relevant) + [key for key in ranked if key not in relevant]

@@ -5,6 +5,7 @@ wrote (see `generation`) is only accepted where the same words are found in a re
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,9 @@ class Answer:
     citations: list[Citation] = field(default_factory=list)
 
 
-def answer(question: str, index: SearchIndex | None = None, k: int = READ_CHUNKS, retriever: str | None = None) -> Answer:
+def answer(
+    question: str, index: SearchIndex | None = None, k: int = READ_CHUNKS, retriever: str | None = None
+) -> Answer:
     """Answer from the k best chunks of `index` (default: the one on disk).
 
     Raises UserError for an empty question and where the index is missing or does not fit its parents.
@@ -86,7 +89,7 @@ def calibrate(answerable: Sequence[float], unanswerable: Sequence[float]) -> flo
     if not answerable or not unanswerable:
         return 0.0
     candidates = sorted({0.0, *answerable, *unanswerable})
-    candidates = sorted({*candidates, *((a + b) / 2 for a, b in zip(candidates, candidates[1:], strict=False))})
+    candidates = sorted({*candidates, *((a + b) / 2 for a, b in itertools.pairwise(candidates))})
 
     def balanced_accuracy(threshold: float) -> float:
         kept = sum(score >= threshold for score in answerable) / len(answerable)

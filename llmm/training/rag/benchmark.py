@@ -37,10 +37,11 @@ class Query:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`documents` maps ids to texts; `queries` are those of one split."""
+    """`documents` maps ids to texts; `queries` are those of one split, whose documents are `held_out`."""
 
     documents: dict[str, str]
     queries: list[Query]
+    held_out: frozenset[str]
 
 
 def remove_names(text: str, name: str) -> str:
@@ -76,7 +77,9 @@ def object_benchmark(objects: Sequence[PythonObject], split: str, limit: int, se
     """Queries from the objects of `split` (at most `limit`, drawn with `seed`), documents from all splits."""
     pool = {item.qualname: item for item in objects if is_searchable(item)}
     queries = [object_query(item) for item in pool.values() if item.split == split]
-    return Benchmark({key: object_text(item) for key, item in pool.items()}, _draw(queries, limit, seed))
+    documents = {key: object_text(item) for key, item in pool.items()}
+    held_out = frozenset(key for key, item in pool.items() if item.split == split)
+    return Benchmark(documents, _draw(queries, limit, seed), held_out)
 
 
 def section_benchmark(documents: dict[str, Sequence[Document]], split: str, limit: int, seed: int) -> Benchmark:
@@ -91,7 +94,7 @@ def section_benchmark(documents: dict[str, Sequence[Document]], split: str, limi
             if name == split:
                 bare = remove_names(section.heading, section.title)
                 queries.append(Query(section.id, f"{section.title}: {section.heading}", bare, section.id))
-    return Benchmark(pool, _draw(queries, limit, seed))
+    return Benchmark(pool, _draw(queries, limit, seed), frozenset(query.relevant for query in queries))
 
 
 def make_benchmark(

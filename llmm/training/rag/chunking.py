@@ -93,7 +93,7 @@ def chunk_text(text: str, source: str, title: str, chunk_chars: int, overlap: in
 
 
 def _choose_cut(offsets: list[int], levels: list[int], start: int, length: int, chunk_chars: int) -> tuple[int, int]:
-    """The end of the chunk that begins at `start`, and the strength of the border there (0: in the middle of a word)."""
+    """The end of the chunk that begins at `start`, and the strength of the border there (0: within a word)."""
     limit = start + chunk_chars
     if limit >= length:
         return length, SECTION

@@ -81,11 +81,13 @@ class Recipe:
     seed: int
 
 
-def tune(encoder: Encoder, parameters: list[torch.nn.Parameter], pairs: Sequence[Pair], recipe: Recipe) -> Iterator[float]:
-    """Train `parameters` (the adapter's) on `pairs`, yielding the loss of each step. Raises UserError for too few pairs.
+def tune(
+    encoder: Encoder, parameters: list[torch.nn.Parameter], pairs: Sequence[Pair], recipe: Recipe
+) -> Iterator[float]:
+    """Train `parameters` (the adapter's) on `pairs`, yielding the loss of each step.
 
     Every pass over the pairs is in another order, with another wording of each query; batches hold documents of like
-    length, so that little padding is computed.
+    length, so that little padding is computed. Raises UserError for too few pairs.
     """
     if len(pairs) < MIN_PAIRS:
         raise UserError(
@@ -120,7 +122,7 @@ def schedule(step: int, steps: int) -> float:
 
 
 def _batches(lengths: list[int], recipe: Recipe) -> Iterator[list[int]]:
-    """Endless batches of rows: each pass is shuffled, sorted by length within windows of 8 batches, and shuffled again."""
+    """Endless batches of rows: a pass is shuffled, sorted by length within windows of 8 batches, and shuffled again."""
     rng = np.random.default_rng(recipe.seed)
     size = min(recipe.batch_size, len(lengths))
     while True:

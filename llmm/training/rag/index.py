@@ -67,7 +67,9 @@ class SearchIndex:
         self.bm25, self.dense, self.encoder, self.settings = bm25, dense, encoder, settings
 
     @classmethod
-    def build(cls, chunks: Sequence[Chunk], encoder: Encoder, params: IndexParams, settings: IndexSettings) -> "SearchIndex":
+    def build(
+        cls, chunks: Sequence[Chunk], encoder: Encoder, params: IndexParams, settings: IndexSettings
+    ) -> "SearchIndex":
         """Index `chunks`. Raises UserError where there are none."""
         if not chunks:
             raise UserError("the corpus has no text to index: check corpus.source and corpus.path in params.yaml")
@@ -105,7 +107,8 @@ class SearchIndex:
 
     def save(self, folder: Path) -> None:
         """Write chunks.parquet, bm25.npz, dense.faiss, dense.json and settings.json into `folder`."""
-        frame = pd.DataFrame([asdict(chunk) for chunk in self.chunks.values()], columns=list(Chunk.__dataclass_fields__))
+        columns = list(Chunk.__dataclass_fields__)
+        frame = pd.DataFrame([asdict(chunk) for chunk in self.chunks.values()], columns=columns)
         frame.to_parquet(folder / "chunks.parquet", index=False)
         self.bm25.save(folder / "bm25.npz")
         self.dense.save(folder)
@@ -136,6 +139,4 @@ def open_index(
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {**row, "start": int(row["start"]), "end": int(row["end"])} for row in frame.to_dict(orient="records")
-    ]
+    return [{**row, "start": int(row["start"]), "end": int(row["end"])} for row in frame.to_dict(orient="records")]

@@ -71,7 +71,9 @@ class FaissStore(VectorStore):
         metadatas = metadatas if metadatas is not None else [{} for _ in texts]
         given = list(ids) if ids is not None else [None] * len(texts)
         if not len(texts) == len(metadatas) == len(given):
-            raise ValueError(f"{len(texts)} texts, {len(metadatas)} metadatas and {len(given)} ids: expected equal numbers")
+            raise ValueError(
+                f"{len(texts)} texts, {len(metadatas)} metadatas, {len(given)} ids: expected as many of each"
+            )
         keys = [
             key if key is not None else sha256_of(text, repr(sorted(metadata.items())))[:32]
             for key, text, metadata in zip(given, texts, metadatas, strict=True)
@@ -121,7 +123,7 @@ class FaissStore(VectorStore):
         filter: Filter | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        """k of the `fetch_k` nearest, chosen to be near the query and unlike each other (Carbonell & Goldstein 1998)."""
+        """k of the `fetch_k` nearest, near the query but unlike each other (Carbonell & Goldstein 1998)."""
         embedding = self._embedding.embed_query(query)
         return self.max_marginal_relevance_search_by_vector(embedding, k, fetch_k, lambda_mult, filter)
 

@@ -49,6 +49,15 @@ class Question:
         return bool(self.answer)
 
 
+def make_questions(
+    objects: Sequence[PythonObject], documents: dict[str, Sequence[Document]], split: str, limit: int, seed: int
+) -> list[Question]:
+    """Questions about the objects of `split`, about its sections where the corpus has no documented objects."""
+    if any(item.summary for item in objects):
+        return object_questions(objects, split, limit, seed)
+    return section_questions(documents[split], limit, seed)
+
+
 def object_questions(objects: Sequence[PythonObject], split: str, limit: int, seed: int) -> list[Question]:
     """At most `limit` questions about documented objects of `split`: what it does, its signature, where it is."""
     rng = random.Random(seed)
@@ -71,9 +80,7 @@ def section_questions(documents: Sequence[Document], limit: int, seed: int) -> l
             first = re.match(r".*?[.!?](?=\s|$)", section.body, re.DOTALL)
             gold = " ".join((first.group() if first else section.body.split("\n")[0]).split())
             text = _PHRASINGS["section"][0].format(name=section.heading.rstrip(".:!?"))
-            questions.append(
-                Question(section.id, "section", text, gold, section.source, section.start, section.end)
-            )
+            questions.append(Question(section.id, "section", text, gold, section.source, section.start, section.end))
     random.Random(seed).shuffle(questions)
     return questions[:limit]
 

@@ -1,7 +1,7 @@
 """The extractive reader: the passage of the found chunks that answers, always a quotation with its place.
 
-A question that names something which a chunk defines is answered by that definition: its header for a question about the
-signature, the first sentence of its docstring for one about what it does. Every other question is answered by the
+A question that names something which a chunk defines is answered by that definition: its header for a question about
+the signature, the first sentence of its docstring for one about what it does. Every other question is answered by the
 sentence or line with the largest share of the question's words, rare words counting more (idf).
 """
 
@@ -15,16 +15,18 @@ from llmm.training.rag.index import Hit, searchable_text
 from llmm.training.rag.words import split_words
 
 STOP_WORDS = frozenset(
-    "a an and are as at be by can do does for from give given has have how i in is it its me of on one or please "
-    "show tell that the there this to use used what when where which who why will with would you your about "
-    "purpose explain describe".split()
+    """a an and are as at be by can do does for from give given has have how i in is it its me of on one or please show
+    tell that the there this to use used what when where which who why will with would you your about purpose explain
+    describe""".split()  # noqa: SIM905
 )
 _HEADER = re.compile(
     r"^[ \t]*(?P<head>(?:async[ \t]+def|def|class)[ \t]+(?P<name>\w+)"
     r"(?P<arguments>\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))?[^:\n]*)",
     re.MULTILINE,
 )
-_DOCSTRING = re.compile(r"\s*:?[^\n]*\n\s*[rRuU]?(\"\"\"|''')\s*(?P<first>.+?(?:[.!?](?=\s|\1)|(?=\n[ \t]*\n)|(?=\1)))", re.DOTALL)
+_DOCSTRING = re.compile(
+    r"\s*:?[^\n]*\n\s*[rRuU]?(\"\"\"|''')\s*(?P<first>.+?(?:[.!?](?=\s|\1)|(?=\n[ \t]*\n)|(?=\1)))", re.DOTALL
+)
 _SENTENCE = re.compile(r"\S(?:[^\n]|\n(?![ \t]*\n))*?(?:[.!?](?=[\"')\]]*(?:\s|$))|(?=\n[ \t]*\n)|\Z)")
 _SIGNATURE_QUESTION = re.compile(r"\b(signature|arguments?|parameters?|takes?|accepts?|called|call)\b", re.IGNORECASE)
 _WHERE_QUESTION = re.compile(r"\b(where|which module|what module|which file|defined|located|lives?)\b", re.IGNORECASE)
@@ -45,7 +47,7 @@ class Quote:
 
 
 def kind_of(question: str) -> str:
-    """"signature", "where" or "what"."""
+    """ "signature", "where" or "what"."""
     if _SIGNATURE_QUESTION.search(question):
         return "signature"
     return "where" if _WHERE_QUESTION.search(question) else "what"
@@ -113,16 +115,15 @@ def sentences(question: str, hits: Sequence[Hit], bm25: BM25) -> list[Quote]:
 def _quote(hit: Hit, match: re.Match[str], kind: str, share: float) -> Quote:
     text = hit.chunk.text
     start, end = match.span("head")
-    if kind == "what":
-        if doc := _DOCSTRING.match(text, match.end("head")):
-            start, end = doc.span("first")
+    if kind == "what" and (doc := _DOCSTRING.match(text, match.end("head"))):
+        start, end = doc.span("first")
     quoted = text[start : min(end, start + MAX_QUOTE_CHARS)].rstrip()
     return Quote(hit.chunk.source, hit.chunk.start + start, hit.chunk.start + start + len(quoted), quoted, share)
 
 
 def _is_code(word: str, question: str) -> bool:
     """Whether a lone word of the question is meant as a name: it looks like one, is quoted, or is called."""
-    if "_" in word or word != word.lower() and not word.istitle() or any(c.isdigit() for c in word):
+    if "_" in word or (word != word.lower() and not word.istitle()) or any(c.isdigit() for c in word):
         return True
     return re.search(rf"[`'\"]{re.escape(word)}[`'\"(]|\b{re.escape(word)}\(", question) is not None
 

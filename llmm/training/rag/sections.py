@@ -49,7 +49,9 @@ def find_sections(document: Document) -> list[Section]:
         body = document.text[start : min(end, start + MAX_BODY_CHARS)].rstrip()
         if len(body) >= MIN_BODY_CHARS and len(heading) > 2:
             end = start + len(body)
-            sections.append(Section(f"{document.id}#{start}-{end}", document.id, document.title, heading, body, start, end))
+            sections.append(
+                Section(f"{document.id}#{start}-{end}", document.id, document.title, heading, body, start, end)
+            )
     return sections
 
 
