@@ -112,7 +112,8 @@ class FinetuneParams(Section):
     lr: Positive
     warmup_steps: CountOrZero
     steps: Count
-    batch_size: Count
+    batch_tokens: Count
+    checkpoint_every: Count
     seq_len: Annotated[int, Field(ge=32)]
     tool_examples: Count
     object_examples: Count
@@ -121,6 +122,7 @@ class FinetuneParams(Section):
 class EncoderParams(Section):
     """The embedding model: a contrastively tuned LoRA on the pretrained weights."""
 
+    layers: Count
     rank: Count
     alpha: Positive
     lr: Positive

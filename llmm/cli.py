@@ -1,0 +1,229 @@
+"""The `llmm` command. Every heavy import stands inside the command that needs it, so that `llmm --help` answers at once."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from llmm.errors import UserError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def llmm(debug: bool) -> None:
+    """Large language models from first principles to production, over a text of your own."""
+
+
+def main() -> None:
+    """Entry point: one line for every fault that the user can mend, exit code 2 for wrong usage, 1 for a failed run."""
+    try:
+        llmm(standalone_mode=False)
+    except click.exceptions.Abort:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        if "--debug" in sys.argv[1:2]:
+            raise
+        print(f"llmm: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `llmm ... | head`
+        sys.stderr.close()
+
+
+def in_project(command: Command) -> Command:
+    """Run the command in the project's root, which is here or in a folder above."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        import os
+
+        here = Path.cwd()
+        root = next((folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), None)
+        if root is None:
+            raise UserError(f"no params.yaml in {here} or above: run this in the project's folder")
+        os.chdir(root)
+        return command(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@llmm.command()
+@click.argument("prompt")
+@click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@click.option("--temperature", default=0.7, show_default=True, help="0 takes the most likely token each time.")
+@click.option("--top-k", default=0, show_default=True, help="Draw from the k most likely tokens, 0 for all.")
+@click.option("--top-p", default=0.95, show_default=True, help="Draw from the most likely tokens of this mass.")
+@click.option("--seed", default=0, show_default=True, help="Of the draw.")
+@as_json
+@in_project
+def generate(
+    prompt: str, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int, json_: bool
+) -> None:
+    """Continue PROMPT with the pretrained model."""
+    from llmm.transformers.gpt.sampling import Sampler
+
+    sampler = Sampler(temperature, top_k, top_p)  # refuses impossible settings before anything is loaded
+    if not prompt:
+        raise UserError("the prompt is empty: give it some text, such as `llmm generate 'def main('`")
+    import torch
+
+    from llmm.paths import MODEL
+    from llmm.training.pretraining.folder import load_model
+    from llmm.training.tokenizer.special import END_OF_TEXT
+    from llmm.transformers.gpt.generate import stream
+
+    pretrained = load_model(MODEL)
+    separator = pretrained.tokenizer.token_to_id(END_OF_TEXT)
+    # every training document stood behind the separator
+    ids = [separator, *pretrained.tokenizer.encode(prompt).ids]
+    tokens: list[int] = []
+    if not json_:
+        print(prompt, end="", flush=True)
+    written = ""
+    generator = torch.Generator().manual_seed(seed)
+    for _, token in stream(pretrained.gpt, [ids], max_new_tokens, [separator], sampler, generator):
+        tokens.append(token)
+        text = pretrained.tokenizer.decode(tokens)
+        # a character of several bytes is shown once it is whole
+        if not json_ and not text.endswith("\ufffd"):
+            print(text[len(written) :], end="", flush=True)
+            written = text
+    if json_:
+        text = pretrained.tokenizer.decode(tokens)
+        print_json({"prompt": prompt, "text": text, "tokens": len(tokens), "model": pretrained.artifact.short})
+    else:
+        print()
+
+
+@llmm.command()
+@click.argument("question")
+@click.option("--retriever", type=click.Choice(["bm25", "dense", "hybrid"]), help="Default: index.retriever.")
+@as_json
+@in_project
+def ask(question: str, retriever: str | None, json_: bool) -> None:
+    """Answer QUESTION from the index, with citations, or say that it is not there."""
+    from dataclasses import asdict
+
+    from llmm.training.rag.answer import answer
+
+    found = answer(question, retriever=retriever)
+    if json_:
+        print_json(asdict(found))
+        return
+    print(found.text)
+    for number, citation in enumerate(found.citations, start=1):
+        quote = " ".join(citation.quote.split())
+        print(f"  [{number}] {citation.source} {citation.start}-{citation.end}: {quote[:160]}")
+
+
+@llmm.command()
+@click.argument("task")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the trace to this file.")
+@as_json
+@in_project
+def agent(task: str, save: Path | None, json_: bool) -> None:
+    """Do TASK with the tuned model and its tools: calculator, search_docs, signature, python."""
+    if not task.strip():
+        raise UserError("the task is empty: give one, such as `llmm agent 'what is 12 times 7?'`")
+    from agents.tool_agent.agent import run_agent
+
+    trace = run_agent(task)
+    if save is not None:
+        trace.save(save)
+    if json_:
+        print_json(trace.to_json())
+        return
+    for step in trace.steps:
+        if step.role == "tool_call":
+            print(f"  call    {step.text}")
+            print(f"  result  {step.result}")
+    print(trace.answer or f"no answer: the run ended because of {trace.stop}")
+
+
+@llmm.command()
+@as_json
+@in_project
+def status(json_: bool) -> None:
+    """What is built: the artifacts of the pipeline and the fourteen milestones."""
+    from llmm.ladder.status import board, render
+
+    state = board()
+    print_json(state) if json_ else render(state)
+
+
+@llmm.command()
+@click.argument("name", required=False)
+@in_project
+def preset(name: str | None) -> None:
+    """Set many keys of params.yaml at once; without NAME, list the presets."""
+    from llmm.presets import FOLDER, apply_preset, known_presets
+
+    if name is None:
+        for known in known_presets():
+            comment = (FOLDER / f"{known}.yaml").read_text(encoding="utf-8").splitlines()[0]
+            print(f"{known:8} {comment.lstrip('# ')}")
+        return
+    changes = apply_preset(name)
+    print("\n".join(changes) if changes else f"params.yaml is at preset {name} already")
+    print("back to the committed values: git checkout params.yaml")
+
+
+@llmm.group()
+def export() -> None:
+    """The model in other tools' formats."""
+
+
+@export.command("hf")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--base", is_flag=True, help="The pretrained model, without the assistant's adapter.")
+@in_project
+def export_hf(folder: Path, base: bool) -> None:
+    """Write FOLDER for `transformers`: weights with the adapter merged in, tokenizer, chat template."""
+    from llmm.training.lora.export import export_to_transformers
+
+    difference = export_to_transformers(folder, base)
+    print(f"{folder}: opened by transformers, largest difference of logits {difference:.1e}")
+
+
+@llmm.group()
+def bench() -> None:
+    """Benchmarks, each beside its peer in one run."""
+
+
+@bench.command("pretrain")
+@click.option("--steps", default=8, show_default=True, type=click.IntRange(min=3), help="Steps timed for each.")
+@as_json
+@in_project
+def bench_pretrain(steps: int, json_: bool) -> None:
+    """A training step of the default model beside `transformers`' model of the same sizes."""
+    from llmm.training.pretraining.bench import bench_step, render
+
+    result = bench_step(steps)
+    print_json(result) if json_ else render(result)
+
+
+@bench.command("tokenizer")
+@as_json
+@in_project
+def bench_tokenizer(json_: bool) -> None:
+    """Training and encoding the corpus, beside `tiktoken` with the same merges."""
+    from llmm.training.tokenizer.bench import bench_encoding, render
+
+    result = bench_encoding()
+    print_json(result) if json_ else render(result)

@@ -1,0 +1,137 @@
+"""How fast a training step is, beside `transformers`' model of the same sizes and this machine's matrix products."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmm.params import load_params
+from llmm.training.pretraining.recipe import (
+    build_model,
+    build_optimizers,
+    compile_blocks,
+    next_token_loss,
+    pick_device,
+    precision,
+)
+
+WARM_UP_STEPS = 3
+
+
+def bench_step(steps: int) -> dict[str, Any]:
+    """Time `steps` training steps (forward, backward, optimizers) of each model on random tokens; medians.
+
+    All share sizes, tokens, optimizers and precision. "gflops" counts 6 N + 6 L D T for each token.
+    """
+    params = load_params()
+    recipe, vocab_size = params.pretrain, params.tokenizer.vocab_size
+    device = pick_device()
+    generator = torch.Generator().manual_seed(params.seed)
+    shape = (recipe.batch_size, recipe.seq_len + 1)
+    batches = [torch.randint(vocab_size, shape, generator=generator).to(device) for _ in range(steps + WARM_UP_STEPS)]
+
+    ours = build_model(recipe, vocab_size, params.seed).to(device)
+    flops = ours.config.flops_per_token(recipe.seq_len) * recipe.batch_size * recipe.seq_len
+    peak = matmul_peak(recipe.dtype, device)
+    rows: dict[str, dict[str, float]] = {}
+    for name in ("ours", "ours, uncompiled", "transformers"):
+        if name == "transformers":
+            model: nn.Module = _theirs(ours.config.to_transformers()).to(device)
+            optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-4)]
+        else:
+            gpt = build_model(recipe, vocab_size, params.seed).to(device)
+            model, optimizers = gpt, build_optimizers(gpt, recipe)
+            if name == "ours" and not (recipe.compile and compile_blocks(gpt, device)):
+                continue
+
+        def step(ids_BT: Tensor, model: nn.Module = model, optimizers: list[Any] = optimizers) -> tuple[float, float]:
+            started = time.perf_counter()
+            with precision(recipe.dtype, device):
+                loss = next_token_loss(model, ids_BT)
+            loss.backward()
+            _wait(device)
+            middle = time.perf_counter()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            _wait(device)
+            return middle - started, time.perf_counter() - middle
+
+        timed = [step(ids) for ids in batches][WARM_UP_STEPS:]
+        model_seconds, optimizer_seconds = (statistics.median(column) for column in zip(*timed, strict=True))
+        seconds = model_seconds + optimizer_seconds
+        rows[name] = {
+            "seconds_per_step": round(seconds, 4),
+            "optimizer_share": round(optimizer_seconds / seconds, 3),
+            "tokens_per_second": round(recipe.batch_size * recipe.seq_len / seconds),
+            "gflops": round(flops / seconds / 1e9, 1),
+            "share_of_matmul_peak": round(flops / seconds / 1e9 / peak, 3),
+        }
+    best = rows.get("ours", rows["ours, uncompiled"])
+    return {
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in ours.parameters()),
+        "tokens_per_step": recipe.batch_size * recipe.seq_len,
+        "matmul_peak_gflops": round(peak, 1),
+        "systems": rows,
+        "ratio_to_transformers": round(best["tokens_per_second"] / rows["transformers"]["tokens_per_second"], 3),
+    }
+
+
+def matmul_peak(dtype: str, device: torch.device, size: int = 2048, seconds: float = 1.0) -> float:
+    """GFLOP/s of a plain product of two square matrices, measured here and now."""
+    a = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+    product: Callable[[], Tensor] = lambda: a @ a  # noqa: E731
+    product()
+    _wait(device)
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        product()
+        _wait(device)
+        products += 1
+    return 2 * size**3 * products / (time.perf_counter() - started) / 1e9
+
+
+def render(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("training step", "tok/s", "GFLOP/s", "of matmul peak", "optimizer"):
+        table.add_column(column, justify="left" if column == "training step" else "right")
+    for name, row in result["systems"].items():
+        speed, share = f"{row['tokens_per_second']:,.0f}", f"{row['share_of_matmul_peak']:.0%}"
+        table.add_row(name, speed, f"{row['gflops']:.0f}", share, f"{row['optimizer_share']:.0%}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{result['parameters']:,} parameters, {result['tokens_per_step']} tokens a step, {result['device']}, "
+        f"{result['threads']} threads; ours trains {result['ratio_to_transformers']:.2f} times as fast as transformers "
+        "with AdamW, uncompiled"
+    )
+
+
+def _theirs(config: dict[str, Any]) -> nn.Module:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    class Logits(nn.Module):
+        """Token ids to logits, as ours."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Qwen3ForCausalLM(Qwen3Config(**config)).float()
+
+        def forward(self, ids_BT: Tensor) -> Tensor:
+            return self.inner(ids_BT, use_cache=False).logits  # type: ignore[no-any-return]
+
+    return Logits()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
