@@ -1,0 +1,90 @@
+"""The summary that ends `make repro`: what it reads, and that gaps and broken files do not stop it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmm.files import write_json, write_text
+from pipelines import summary
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def retrieval(value):
+    return {"recall@1": 0.1, "ndcg@10": value, "ndcg@10_low": value - 0.02, "ndcg@10_high": value + 0.02}
+
+
+def fill():
+    metrics, timings = Path("data/metrics"), Path("data/timings")
+    write_json(metrics / "prepare.json", {"source": "three files"})
+    write_json(
+        metrics / "lm_eval.json",
+        {"test": {"bits_per_byte": 1.3, "interval": [1.2, 1.4]}, "sample": {"prompt": "def ", "text": "f(x)[0]: [/b]"}},
+    )
+    write_json(metrics / "baselines.json", {"test": {"xz": 1.9, "ngram_5": 1.6}})
+    suite = {"bm25": retrieval(0.34), "dense": retrieval(0.2), "hybrid": retrieval(0.3)}
+    write_json(metrics / "rag_eval.json", {"retrieval_names_removed": suite})
+    write_json(timings / "pretrain.json", {"seconds": 250.4, "peak_memory_mib": 1500, "threads": [2, "[red]"]})
+    write_text(Path("data/model/model.safetensors"), "x" * 1000)
+    write_text(Path("visualizations/rag_eval/retrieval.svg"), "<svg/>")
+
+
+def test_figures_stand_beside_their_baselines(project):
+    fill()
+    found = summary.collect()
+    model, hybrid = found.measures
+    assert (model.value, model.interval) == (1.3, (1.2, 1.4))
+    assert model.baselines == {"xz": 1.9, "ngram_5": 1.6}
+    assert model.beats_all  # lower is better
+    assert hybrid.baselines == {"BM25": 0.34, "dense": 0.2}
+    assert not hybrid.beats_all
+    assert found.source == "three files"
+    assert found.artifacts == [
+        {"name": "model", "path": "data/model", "bytes": 1000, "what": "the GPT; opens in transformers"}
+    ]
+    assert found.figures == ["visualizations/rag_eval/retrieval.svg"]
+    assert "finetune" in found.missing and "rag_eval" not in found.missing
+
+
+def test_what_a_person_sees(project, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    fill()
+    summary.show(summary.collect())
+    shown = capsys.readouterr().out
+    for words in ("three files", "1.300", "1.200 to 1.400", "xz 1.900, ngram_5 1.600", "4 min 10 s", "1500 MiB"):
+        assert words in shown
+    assert "def f(x)[0]: [/b]" in shown  # what the model writes is no markup
+    assert "[red]" in shown
+    assert "Not run yet" in shown and "finetune" in shown
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"test": 5}', '{"test": {"bits_per_byte": "low"}}', "{}"])
+def test_no_file_stops_it(project, capsys, content):
+    for folder in ("metrics", "timings"):
+        for name in summary.STAGES:
+            write_text(Path("data") / folder / f"{name}.json", content)
+    summary.show(summary.collect())
+    assert "Try next" in capsys.readouterr().out
+
+
+def test_an_empty_folder_gives_only_gaps(project):
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipelines.summary", "--json"],
+        env={"PYTHONPATH": str(ROOT)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(shown.stdout)
+    assert found["artifacts"] == found["measures"] == found["stages"] == []
+    assert set(found["missing"]) == set(summary.STAGES) - {"source"}
