@@ -103,7 +103,12 @@ class _HtmlText(HTMLParser):
             at_line_start = not self.pieces or self.pieces[-1].endswith(("\n", " "))
             self.pieces.append(words.lstrip(" ") if at_line_start else words)
 
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """`<![...` is a comment up to the next `>`, as in browsers; the library raises at unknown ones."""
+        return self.rawdata.find(">", i) + 1 or -1
+
     def _new_line(self, count: int) -> None:
-        """End the line; `count` 2 leaves an empty line, unless there is one already (or nothing yet)."""
+        """End the line, and with `count` 2 leave an empty one, unless that is so already (or nothing came yet)."""
         if self.pieces:
-            self.pieces.append("\n" * count)
+            end = "".join(self.pieces[-2:])
+            self.pieces.append("\n" * (count - len(end) + len(end.rstrip("\n"))))
