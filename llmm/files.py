@@ -1,9 +1,12 @@
 """Files that are never half-written: everything is made beside its place and moved there at the end."""
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +25,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _clear_leftovers(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
     os.close(handle)
     temporary = Path(name)
     try:
@@ -30,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             _sync(temporary)
             temporary.chmod(0o644)
-            os.replace(temporary, path)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,7 +44,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path` that replaces the folder `path` when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    _clear_leftovers(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+    old = temporary.with_name(f"{temporary.name}.old")
     try:
         with _disk_full_is_a_user_error(path):
             yield temporary
@@ -49,10 +55,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     _sync(file)
             temporary.chmod(0o755)
             if path.exists():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
+                path.rename(old)  # deleting it here would take long enough to be interrupted half-way
+            try:
+                temporary.rename(path)
+            except BaseException:
+                if old.exists():
+                    old.rename(path)
+                raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,6 +101,28 @@ def sha256_of(*parts: bytes | str | Path) -> str:
     return digest.hexdigest()
 
 
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{os.getpid()}."
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what processes that were killed in the middle of writing `path` have left beside it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        pid = leftover.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
+
+
 def _sync(path: Path) -> None:
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -98,11 +132,17 @@ def _sync(path: Path) -> None:
 def _disk_full_is_a_user_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        import errno
+    except Exception as error:
+        if not _is_disk_full(error):
+            raise
+        raise UserError(f"no room on the disk for {path}: free some and run the same command again") from None
 
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"no room on the disk for {path} ({error.strerror}): free some and run the same command again"
-            ) from None
-        raise
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether `error` stands for a full disk: C++ and Rust libraries tell it in words only, numpy by a short count."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in codes:
+        return True
+    text = str(error)
+    short_count = isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", text) is not None
+    return short_count or any(os.strerror(code) in text or f"code: {code}," in text for code in codes)

@@ -33,7 +33,9 @@ class Artifact:
         """Refuse (UserError) unless this artifact was made from exactly `parent`."""
         expected = self.made_from.get(parent.kind)
         if expected is None:
-            raise UserError(f"{self.path} ({self.kind}) does not say which {parent.kind} it was made from: run `dvc repro`")
+            raise UserError(
+                f"{self.path} ({self.kind}) does not say which {parent.kind} it was made from: run `dvc repro`"
+            )
         if expected != parent.sha256:
             raise UserError(
                 f"{self.path} ({self.kind}) belongs to {parent.kind} {expected[:12]}, but {parent.path} is "
@@ -69,7 +71,10 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
     record = read_json(folder / LINEAGE_FILE)
     try:
         found, files, whole, made_from = (record[key] for key in ("kind", "files", "sha256", "made_from"))
+        whole_record = all(map(isinstance, (found, files, whole, made_from), (str, dict, str, dict)))
     except (KeyError, TypeError):
+        whole_record = False
+    if not whole_record:
         raise UserError(f"{folder / LINEAGE_FILE} is no lineage record: delete {folder} and run `dvc repro`") from None
     if found != kind:
         raise UserError(f"{folder} holds a {found}, but a {kind} was expected: check the path")
@@ -79,7 +84,8 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
             raise UserError(f"{file} is missing from the {kind}: delete {folder} and run `dvc repro`")
         if sha256_of(file) != expected:
             raise UserError(
-                f"{file} is damaged or was edited (its sha256 is not {expected[:12]}…): delete {folder} and run `dvc repro`"
+                f"{file} is damaged or was edited (its sha256 is not {expected[:12]}…): delete {folder} "
+                "and run `dvc repro`"
             )
     if sha256_of(json.dumps({"kind": kind, "files": files}, sort_keys=True)) != whole:
         raise UserError(f"{folder / LINEAGE_FILE} was edited: delete {folder} and run `dvc repro`")
@@ -88,5 +94,7 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
 
 def code_sha256(*folders: Path | str) -> str:
     """One hash of all Python files below the given folders or of the given files: which code made this."""
-    files = sorted(file for folder in map(Path, folders) for file in (folder.rglob("*.py") if folder.is_dir() else [folder]))
+    files = sorted(
+        file for folder in map(Path, folders) for file in (folder.rglob("*.py") if folder.is_dir() else [folder])
+    )
     return sha256_of(*(part for file in files for part in (file.as_posix(), file)))

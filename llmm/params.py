@@ -196,7 +196,7 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises UserError with one line that names the file, the key, its value and what is expected.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -207,6 +207,8 @@ def load_params(path: Path = PARAMS) -> Params:
     except MarkedYAMLError as error:
         where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{where}: no valid YAML ({error.problem})") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: no valid YAML ({str(error).splitlines()[0]})") from None
     return validate(raw, path)
 
 

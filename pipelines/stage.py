@@ -1,4 +1,4 @@
-"""What every stage of the pipeline has in common: read params.yaml, refuse a second run, die with dvc, measure itself."""
+"""What all stages of the pipeline have in common: read params.yaml, refuse a second run, die with dvc, be measured."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from llmm.errors import UserError
@@ -84,7 +85,7 @@ def follow_dvc_into_death() -> None:
     chain = ancestors[: names.index("dvc") + 1]
 
     def watch() -> None:
-        while all(ancestor.is_running() for ancestor in chain):
+        while all(map(_is_alive, chain)):
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
@@ -93,12 +94,22 @@ def follow_dvc_into_death() -> None:
     threading.Thread(target=watch, daemon=True, name="follow-dvc").start()
 
 
+def _is_alive(process: Any) -> bool:
+    """Whether the process runs: one that nobody has waited for still has its number after its end."""
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def _command(process: Any) -> str:
-    """"dvc" for a process that runs dvc, whichever way it was started, else ""."""
+    """ "dvc" for a process that runs dvc, whichever way it was started, else ""."""
     import psutil
 
     try:
         words = process.cmdline()[:4]
     except psutil.Error:
         return ""
-    return "dvc" if any(os.path.basename(word) in ("dvc", "dvc.exe") for word in words) else ""
+    return "dvc" if any(Path(word).name in ("dvc", "dvc.exe") for word in words) else ""
