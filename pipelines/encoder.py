@@ -44,7 +44,7 @@ def main(params: Params) -> dict[str, Any]:
 
     after = held_out_ndcg(validation, encoder, params.index)
     with atomic_folder(ENCODER) as temporary:
-        save_encoder(adapter, settings, temporary)
+        save_encoder(adapter, settings, after, temporary)
         lineage.seal(temporary, "encoder", [model, corpus], ENCODER)
     write_json(
         METRICS / "encoder.json",

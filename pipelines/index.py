@@ -10,7 +10,7 @@ from llmm.files import atomic_folder, write_json
 from llmm.params import Params
 from llmm.paths import CORPUS, ENCODER, INDEX, METRICS, MODEL, TOKENIZER
 from llmm.training.rag.calibration import calibrated_threshold
-from llmm.training.rag.encoder import load_encoder
+from llmm.training.rag.encoder import best_retriever, load_encoder
 from llmm.training.rag.index import IndexSettings, SearchIndex, chunk_documents
 from llmm.training.rag.questions import make_questions, unanswerable_questions
 from pipelines.stage import run_stage
@@ -30,7 +30,8 @@ def main(params: Params) -> dict[str, Any]:
     chunks = chunk_documents([document for split in SPLITS for document in documents[split]], p)
     print(f"embedding {len(chunks)} chunks", flush=True)
     started = time.perf_counter()
-    index = SearchIndex.build(chunks, encoder, p, IndexSettings(p.retriever, p.fusion, p.dense_weight, 0.0))
+    retriever = best_retriever(ENCODER, p.retriever)
+    index = SearchIndex.build(chunks, encoder, p, IndexSettings(retriever, p.fusion, p.dense_weight, 0.0))
     seconds = time.perf_counter() - started
 
     asked = make_questions(objects, documents, "val", CALIBRATION_QUESTIONS, params.seed)
@@ -50,11 +51,14 @@ def main(params: Params) -> dict[str, Any]:
             "chars_in_a_chunk": round(sum(lengths) / len(lengths), 1),
             "words_of_bm25": len(index.bm25.terms),
             "dimension": encoder.dimension,
+            "retriever": retriever,
             "bytes": sizes,
             "answer_threshold": index.settings.answer_threshold,
             "val": {name: round(share, 4) for name, share in shares.items()},
         },
     )
+    if retriever != p.retriever:
+        print(f"{p.retriever} retrieval was no better than {retriever} on validation: {retriever} is the default")
     print(f"{len(chunks)} chunks, {sum(sizes.values()) / 1e6:.1f} MB; answers from a confidence of {threshold:.2f} on")
     return {"chunks_per_second": round(len(chunks) / seconds, 1)}
 

@@ -25,6 +25,8 @@ from llmm.transformers.gpt import GPT, load_gpt
 
 QUERY, DOCUMENT, PAD = "<|query|>", "<|document|>", "<|pad|>"
 SETTINGS_FILE = "encoder.json"
+VALIDATION_FILE = "validation.json"
+EMBEDDING = "embed_tokens"
 TOKENS_IN_A_BATCH = 8192
 # a token is rarely longer than so many characters on average; reading more of a text would be cut away again
 CHARS_PER_TOKEN = 12
@@ -103,7 +105,10 @@ def base_model(folder: Path, layers: int) -> GPT:
 
 
 def add_lora(gpt: GPT, rank: int, alpha: float, seed: int) -> PeftModel:
-    """Give every matrix of the blocks a LoRA branch (rsLoRA: scale alpha / √rank). Changes `gpt` in place."""
+    """Give the embedding and every matrix of the blocks a LoRA branch (rsLoRA: scale alpha / √rank), in place.
+
+    The embedding's has four times the rank: what a word means for search is most of what is learned.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # peft draws its matrices from the global generator
         return get_peft_model(
@@ -112,16 +117,24 @@ def add_lora(gpt: GPT, rank: int, alpha: float, seed: int) -> PeftModel:
                 r=rank,
                 lora_alpha=alpha,
                 use_rslora=True,
-                target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+                target_modules=[EMBEDDING, "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+                rank_pattern={EMBEDDING: 4 * rank},
             ),
         )
 
 
-def save_encoder(adapter: PeftModel, settings: EncoderSettings, folder: Path) -> None:
-    """Write peft's adapter files and the settings into `folder`."""
+def save_encoder(adapter: PeftModel, settings: EncoderSettings, validation: dict[str, float], folder: Path) -> None:
+    """Write peft's adapter files, the settings and nDCG@10 on validation by retriever into `folder`."""
     adapter.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     write_json(folder / SETTINGS_FILE, asdict(settings))
+    write_json(folder / VALIDATION_FILE, validation)
+
+
+def best_retriever(folder: Path, wished: str) -> str:
+    """`wished`, but "bm25" instead of "hybrid" where the encoder in `folder` was no help on validation."""
+    validation = read_json(folder / VALIDATION_FILE)
+    return "bm25" if wished == "hybrid" and validation["hybrid"] <= validation["bm25"] else wished
 
 
 def load_encoder(folder: Path, model_folder: Path, tokenizer_folder: Path) -> tuple[Encoder, Artifact]:
