@@ -1,4 +1,4 @@
-"""The `llmm` command. Every heavy import stands inside the command that needs it, so that `llmm --help` answers at once."""
+"""The `llmm` command. Heavy imports stand inside the commands that need them, so `llmm --help` answers at once."""
 
 import json
 import sys
@@ -227,3 +227,7 @@ def bench_tokenizer(json_: bool) -> None:
 
     result = bench_encoding()
     print_json(result) if json_ else render(result)
+
+
+if __name__ == "__main__":
+    main()

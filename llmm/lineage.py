@@ -92,9 +92,8 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
     return Artifact(folder, kind, whole, dict(made_from))
 
 
-def code_sha256(*folders: Path | str) -> str:
-    """One hash of all Python files below the given folders or of the given files: which code made this."""
-    files = sorted(
-        file for folder in map(Path, folders) for file in (folder.rglob("*.py") if folder.is_dir() else [folder])
-    )
-    return sha256_of(*(part for file in files for part in (file.as_posix(), file)))
+def code_sha256(*names: str) -> str:
+    """One hash of all Python files below the given folders of this project: which code made this."""
+    root = Path(__file__).parents[1]
+    files = sorted(file for name in names for file in (root / name).rglob("*.py"))
+    return sha256_of(*(part for file in files for part in (file.relative_to(root).as_posix(), file)))

@@ -13,7 +13,10 @@ SHAPES = [(4, 6), (6, 4), (5, 5), (4, 6)]
 
 
 def _quadratic(params, targets):
-    return sum(((p - t) ** 2 * (1 + torch.arange(p.numel(), dtype=p.dtype).view_as(p))).sum() for p, t in zip(params, targets, strict=True))
+    return sum(
+        ((p - t) ** 2 * (1 + torch.arange(p.numel(), dtype=p.dtype).view_as(p))).sum()
+        for p, t in zip(params, targets, strict=True)
+    )
 
 
 def _run(make, steps=200):
@@ -46,7 +49,9 @@ def test_a_parameter_that_begins_late_has_its_own_bias_correction():
             optimizer.step()
         return late
 
-    assert (run(lambda p: AdamW(p, lr=0.1)) - run(lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.9, 0.95), weight_decay=0))).abs().max() <= 1e-12
+    assert (
+        run(lambda p: AdamW(p, lr=0.1)) - run(lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.9, 0.95), weight_decay=0))
+    ).abs().max() <= 1e-12
 
 
 def test_muon_in_batches_moves_as_one_matrix_at_a_time():
@@ -86,7 +91,9 @@ def test_muon_agrees_with_torch():
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 1000))
 def test_orthogonalise_brings_singular_values_near_one_and_keeps_the_directions(rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
-    u, _, vt = torch.linalg.svd(torch.randn(rows, columns, generator=generator, dtype=torch.float64), full_matrices=False)
+    u, _, vt = torch.linalg.svd(
+        torch.randn(rows, columns, generator=generator, dtype=torch.float64), full_matrices=False
+    )
     s = torch.linspace(0.1, 1.0, min(rows, columns), dtype=torch.float64)
     result = orthogonalise((u * s @ vt)[None])[0]
     values = torch.linalg.svdvals(result)
@@ -101,6 +108,11 @@ def test_muon_refuses_what_is_no_matrix():
 
 def test_schedules_start_low_peak_at_one_and_end_at_zero():
     wsd = [warmup_stable_decay(step, 1000, 40, 0.5) for step in range(1001)]
-    assert wsd[0] == pytest.approx(1 / 41) and wsd[40] == wsd[500] == 1.0 and wsd[750] == pytest.approx(0.5) and wsd[1000] == 0
+    assert (
+        wsd[0] == pytest.approx(1 / 41)
+        and wsd[40] == wsd[500] == 1.0
+        and wsd[750] == pytest.approx(0.5)
+        and wsd[1000] == 0
+    )
     cos = [cosine(step, 1000, 10) for step in range(1001)]
     assert max(cos) == 1.0 and cos[1000] == pytest.approx(0) and cos[505] == pytest.approx(0.5)

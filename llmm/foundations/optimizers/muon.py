@@ -1,7 +1,7 @@
 """Muon: momentum whose update matrix is made (nearly) orthogonal before it is applied.
 
-Sources: Jordan et al. 2024 (the Newton-Schulz iteration with its coefficients); Bernstein and Newhouse 2024 (2409.20325),
-section 4: the orthogonal factor U Vᵀ of the momentum is the steepest descent step under the spectral norm.
+Sources: Jordan et al. 2024 (the Newton-Schulz iteration with its coefficients); Bernstein and Newhouse 2024
+(2409.20325), section 4: the orthogonal factor U Vᵀ is the steepest descent step under the spectral norm.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# p(s) = a s + b s³ + c s⁵: chosen to lift small singular values fast; applied five times it sends (0.02, 1] to about [0.7, 1.2]
+# p(s) = a s + b s³ + c s⁵ lifts small singular values fast; applied five times it sends (0.02, 1] to about [0.7, 1.2]
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 

@@ -1,7 +1,7 @@
 """How well a model predicts text, in a unit that does not depend on its tokenizer.
 
-bits per byte = (sum over tokens of -ln p(token)) / (ln 2 · bytes of raw text), scored over a whole split. Special tokens
-are not text: they are read, but their own nats are not counted.
+bits per byte = (sum over tokens of -ln p(token)) / (ln 2 · bytes of raw text), scored over a whole split. Special
+tokens are not text: they are read, but their own nats are not counted.
 """
 
 import math

@@ -28,7 +28,7 @@ class Checkpoints:
     """The newest checkpoint of one run, in a folder named after everything that decides the run's outcome."""
 
     def __init__(self, stage: str, identity: dict[str, Any]) -> None:
-        """`identity`: parameters and hashes of inputs and code. Another identity is another run, with another folder."""
+        """`identity`: parameters and hashes of inputs and code. Another identity is another run, in another folder."""
         self.stage = work_folder() / stage
         self.folder = self.stage / sha256_of(json.dumps(identity, sort_keys=True, default=str))[:16]
         self.file = self.folder / "checkpoint.pt"

@@ -6,7 +6,6 @@ sums on a GPU is its own).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -26,7 +26,7 @@ class Windows:
         self._starts = np.empty(0, dtype=np.int64)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Tensor:
-        """The token ids (windows_per_step / world_size, seq_len + 1) of this step for process `rank`: inputs and targets."""
+        """The ids (windows_per_step / world_size, seq_len + 1) of this step for process `rank`: inputs and targets."""
         mine = range(rank, self.windows_per_step, world_size)
         starts = [self._start(step * self.windows_per_step + i) for i in mine]
         return torch.from_numpy(np.stack([self.tokens[s : s + self.seq_len + 1] for s in starts]).astype(np.int64))

@@ -26,7 +26,9 @@ class LayerCache:
 class KVCache:
     """One LayerCache a layer. Its size is 2 * n_layer * B * n_kv_head * capacity * d_head numbers."""
 
-    def __init__(self, n_layer: int, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, n_layer: int, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
         """Allocate for `shape` = (B, H_kv, capacity, d_head)."""
 
         def empty() -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def rope_tables(d_head: int, context_len: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every angle, each (context_len, d_head), float32; computed in float32 as `transformers` does."""
+    """Cosine and sine of every angle, each (context_len, d_head); computed in float32 as `transformers` does."""
     frequency = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
     angle = torch.outer(torch.arange(context_len, dtype=torch.float32), frequency)
     angle = torch.cat([angle, angle], dim=-1)

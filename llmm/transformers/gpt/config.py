@@ -29,12 +29,12 @@ class GPTConfig:
 
     @property
     def n_matmul_params(self) -> int:
-        """Parameters that take part in a matrix product for every token: blocks and head, without look-ups and gains."""
+        """Parameters in a matrix product for every token: blocks and head, without look-ups and gains."""
         attention = self.d_model * self.d_head * (2 * self.n_head + 2 * self.n_kv_head)
         return self.n_layer * (attention + 3 * self.d_model * self.d_ff) + self.vocab_size * self.d_model
 
     def flops_per_token(self, seq_len: int) -> float:
-        """FLOPs of one token's forward and backward pass in a causal window: 6 N + 6 L D T (attention sees T/2 on average).
+        """FLOPs of a token's forward and backward pass in a causal window: 6 N + 6 L D T (it sees T/2 on average).
 
         Source: Kaplan et al. 2020 (2001.08361), section 2.1, with the causal half of the attention products.
         """

@@ -44,9 +44,9 @@ def stream(
     generator: torch.Generator | None = None,
     logits_processor: LogitsProcessor | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Yield (row, token) as they are drawn. Rows that have stopped leave the batch's output, arguments as in `generate`.
+    """Yield (row, token) as they are drawn; arguments as in `generate`.
 
-    A row also ends where it has filled the model's context.
+    A row ends at a stop token, and where it has filled the model's context.
     """
     if not prompts:
         return
@@ -58,7 +58,9 @@ def stream(
     max_new_tokens = min(max_new_tokens, model.config.context_len - width)
     mask_BS = None
     if ragged:
-        mask_BS = torch.tensor([[0] * (width - len(p)) + [1] * (len(p) + max_new_tokens) for p in prompts], device=device)
+        mask_BS = torch.tensor(
+            [[0] * (width - len(p)) + [1] * (len(p) + max_new_tokens) for p in prompts], device=device
+        )
 
     stops = set(stop_ids)
     rows = list(range(len(prompts)))
@@ -91,4 +93,6 @@ def _check(model: GPT, prompts: list[list[int]]) -> None:
             raise UserError(f"the prompt has {len(prompt)} tokens, the model takes {context_len}: shorten it")
         if not all(0 <= token < vocab_size for token in prompt):
             outside = next(token for token in prompt if not 0 <= token < vocab_size)
-            raise UserError(f"the prompt has the id {outside}, the vocabulary ends at {vocab_size - 1}: wrong tokenizer?")
+            raise UserError(
+                f"the prompt has the id {outside}, the vocabulary ends at {vocab_size - 1}: wrong tokenizer?"
+            )
