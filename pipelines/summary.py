@@ -127,12 +127,13 @@ def _retrieval(metrics: Any) -> list[Measure]:
 
 def _agent(metrics: Any) -> list[Measure]:
     found = []
-    for suite in sorted(metrics) if isinstance(metrics, dict) else []:
-        value = _number(metrics, suite, "agent", "exact_calls")
+    suites = _at(metrics, "suites")
+    for suite, systems in suites.items() if isinstance(suites, dict) else []:
+        value = _number(systems, "agent", "exact", "rate")
         if value is not None:
-            ends = [_number(metrics, suite, "agent", f"exact_calls_{end}") for end in ("low", "high")]
-            others = [name for name in metrics[suite] if name != "agent"]
-            beside = _numbers(metrics, {name.replace("_", " "): (suite, name, "exact_calls") for name in others})
+            ends = [_number(systems, "agent", "exact", end) for end in ("low", "high")]
+            others = [name for name in systems if name != "agent"]
+            beside = _numbers(systems, {name.replace("_", " "): (name, "exact", "rate") for name in others})
             found.append(Measure(f"agent, {suite.replace('_', ' ')}", value, _interval(ends), beside, "exact calls"))
     return found
 

@@ -34,7 +34,7 @@ def api_url() -> Iterator[str]:
         from prefect.settings import PREFECT_API_URL
         from prefect.testing.utilities import prefect_test_harness
 
-        with prefect_test_harness(server_startup_timeout=60):
+        with prefect_test_harness(server_startup_timeout=180):
             yield str(PREFECT_API_URL.value())
 
 
@@ -120,7 +120,8 @@ def test_artifacts_are_there_to_look_at(api_url, project):
 
     by_prefect(Options(suites=("cubes",)))
     with get_client(sync_client=True) as client:
-        found = {artifact.key: artifact for artifact in client.read_artifacts(limit=100)}
+        newest_last = sorted(client.read_artifacts(limit=200), key=lambda artifact: artifact.created)
+    found = {artifact.key: artifact for artifact in newest_last}
     assert {key: found[key].type for key in found if key and key.startswith("toy")} == {
         "toy-report": "markdown",
         "toy-metrics": "table",

@@ -19,6 +19,9 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+SYSTEMS = {"agent": 0.9, "regex_router": 0.5}
+
+
 def retrieval(value):
     return {"recall@1": 0.1, "ndcg@10": value, "ndcg@10_low": value - 0.02, "ndcg@10_high": value + 0.02}
 
@@ -33,6 +36,8 @@ def fill():
     write_json(metrics / "baselines.json", {"test": {"xz": 1.9, "ngram_5": 1.6}})
     suite = {"bm25": retrieval(0.34), "dense": retrieval(0.2), "hybrid": retrieval(0.3)}
     write_json(metrics / "rag_eval.json", {"retrieval_names_removed": suite})
+    rates = {system: {"exact": {"rate": rate, "low": 0.0, "high": 1.0}} for system, rate in SYSTEMS.items()}
+    write_json(metrics / "agent_eval.json", {"suites": {"new_values": {"tasks": 9, **rates}}})
     write_json(timings / "pretrain.json", {"seconds": 250.4, "peak_memory_mib": 1500, "threads": [2, "[red]"]})
     write_text(Path("data/model/model.safetensors"), "x" * 1000)
     write_text(Path("visualizations/rag_eval/retrieval.svg"), "<svg/>")
@@ -41,12 +46,13 @@ def fill():
 def test_figures_stand_beside_their_baselines(project):
     fill()
     found = summary.collect()
-    model, hybrid = found.measures
+    model, hybrid, agent = found.measures
     assert (model.value, model.interval) == (1.3, (1.2, 1.4))
     assert model.baselines == {"xz": 1.9, "ngram_5": 1.6}
     assert model.beats_all  # lower is better
     assert hybrid.baselines == {"BM25": 0.34, "dense": 0.2}
     assert not hybrid.beats_all
+    assert (agent.value, agent.interval, agent.baselines) == (0.9, (0.0, 1.0), {"regex router": 0.5})
     assert found.source == "three files"
     assert found.artifacts == [
         {"name": "model", "path": "data/model", "bytes": 1000, "what": "the GPT; opens in transformers"}
