@@ -122,6 +122,7 @@ def test_summaries() -> None:
     assert summary_of("") == ""
     assert summary_of("One.  Two.") == "One."
     assert summary_of("Like i.e. this or v1.2 of it (see x.y). Next.") == "Like i.e. this or v1.2 of it (see x.y)."
+    assert summary_of("Makes one (eg. `a`). 'plat' is what for.") == "Makes one (eg. `a`)."
     assert summary_of("f(a, b) -> c\n\nDoes c.") == "Does c."
     assert summary_of("Wrapped over\n   two lines\n\nMore.") == "Wrapped over two lines"
 

@@ -229,12 +229,16 @@ def test_hub_reads_a_local_folder(data_set: Path, monkeypatch: pytest.MonkeyPatc
     assert len(list(HubSource(str(data_set), "", "test", "body", "").read(Skipped()))) == 2
 
 
-def test_hub_faults_are_one_line(data_set: Path, tmp_path: Path) -> None:
+def test_hub_faults_are_one_line(data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     for source, words in [
         (HubSource(str(data_set), "", "train", "nope", ""), ["corpus.text_column", "body, name, score"]),
         (HubSource(str(data_set), "", "nope", "body", ""), ["corpus.hub_name", "hub_split"]),
         (HubSource(str(data_set), "nope", "train", "body", ""), ["corpus.hub_name", "hub_config"]),
-        (HubSource(str(tmp_path / "no-such"), "", "train", "body", ""), ["corpus.hub_name", "no-such"]),
+        (
+            HubSource(str(tmp_path / "no-such"), "", "train", "body", ""),
+            ["corpus.hub_name", "no-such", "cannot be reached"],
+        ),
     ]:
         with pytest.raises(UserError) as error:
             list(source.read(Skipped()))

@@ -19,7 +19,6 @@ from llmm.corpus.tables import rows_to_documents
 from llmm.errors import UserError
 from llmm.files import sha256_of
 
-_ENDPOINT = "https://huggingface.co"
 _SECONDS_TO_WAIT = 3
 
 
@@ -54,6 +53,12 @@ class HubSource:
         yield from rows_to_documents(self._rows(), self.name, self.text_column, self.title_column, skipped)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
+        if not Path(self.name).is_dir() and _revision(self.name) is None:
+            # the library would try again for half a minute
+            raise UserError(
+                f"corpus.hub_name: {self.name} is no folder here, and {_endpoint()} cannot be reached: "
+                "be online, or give a folder of its files"
+            )
         import datasets
 
         try:
@@ -71,15 +76,21 @@ class HubSource:
 
 
 def _revision(name: str) -> str | None:
-    """The commit that the hub has now, or None where it cannot be asked."""
+    """The commit that the hub has now, '' where it does not say (no such data set, or a private one), None offline."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         return None
-    url = f"{os.environ.get('HF_ENDPOINT', _ENDPOINT)}/api/datasets/{urllib.parse.quote(name)}"
+    url = f"{_endpoint()}/api/datasets/{urllib.parse.quote(name)}"
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS_TO_WAIT) as answer:
             return str(json.load(answer)["sha"])
-    except (OSError, ValueError, KeyError):
+    except (urllib.error.HTTPError, ValueError, KeyError):
+        return ""
+    except OSError:
         return None
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,9 @@ from llmm.corpus.document import PythonObject
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 # a full stop before a word that does not start small, abbreviations aside; CJK ones stand alone
-_SENTENCE_END = re.compile(r"""(?<!e\.g)(?<!i\.e)(?<!etc)(?<! vs)[.!?]["')\]]*(?=\s+["'`(\[*:]*[^\W_a-z]|$)|[。！？]""")
+_SENTENCE_END = re.compile(
+    r"""(?<!e\.g)(?<!i\.e)(?<!\beg)(?<!\bie)(?<!etc)(?<! vs)[.!?]["')\]]*(?=\s+["'`(\[*:]*[^\W_a-z]|\s+["'`*]+\w|$)|[。！？]"""
+)
 _SIGNATURE = re.compile(r"[\w.]+\(.*\)(\s*->.*)?$")
 
 
