@@ -14,7 +14,8 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 # a full stop before a word that does not start small, abbreviations aside; CJK ones stand alone
 _SENTENCE_END = re.compile(
-    r"""(?<!e\.g)(?<!i\.e)(?<!\beg)(?<!\bie)(?<!etc)(?<! vs)[.!?]["')\]]*(?=\s+(?:["'`(\[*:]+\w|[^\W_a-z])|$)|[。！？]"""
+    r"""(?<!e\.g)(?<!i\.e)(?<!\beg)(?<!\bie)(?<!etc)(?<! vs)[.!?]["')\]]*"""
+    r"""(?=\s+(?:["'`(\[*:]+\w|[^\W_a-z])|$)|[。！？]"""
 )
 _SIGNATURE = re.compile(r"[\w.]+\(.*\)(\s*->.*)?$")
 
