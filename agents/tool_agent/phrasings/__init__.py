@@ -1,0 +1,1 @@
+"""How people ask, by tool: three sets that share no phrasing, for training, choosing and reporting."""

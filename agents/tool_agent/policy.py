@@ -1,0 +1,93 @@
+"""Who decides the next turn of a conversation: the model under the grammar, or the recorded turns of a trace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.tools import Tool
+from agents.tool_agent.trace import Trace
+from llmm.training.lora.chat import ChatCodec, Conversation, Message
+from llmm.transformers.gpt import GPT
+from llmm.transformers.gpt.generate import generate
+from llmm.transformers.gpt.sampling import GREEDY, Sampler
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of the model, or None where it did not end within its tokens; and how many tokens it took."""
+
+    message: Message | None
+    tokens: int
+
+
+class Policy(Protocol):
+    """Answers a batch of conversations with one turn each."""
+
+    name: str
+
+    def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
+        """The next turn of each conversation, of at most `max_tokens` tokens."""
+        ...
+
+    def fits(self, conversation: Conversation, max_tokens: int) -> bool:
+        """Whether there is room for another turn."""
+        ...
+
+
+class ModelPolicy:
+    """A GPT whose output is masked by the grammar of `tools`."""
+
+    def __init__(
+        self,
+        model: GPT,
+        codec: ChatCodec,
+        tools: Sequence[Tool],
+        name: str = "model",
+        sampler: Sampler = GREEDY,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.model, self.codec, self.tools, self.name = model, codec, tuple(tools), name
+        self.grammar = CallGrammar(codec, tools)
+        self.sampler, self.generator = sampler, generator
+
+    def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
+        """See Policy."""
+        written = generate(
+            self.model,
+            [self.codec.prompt(conversation) for conversation in conversations],
+            max_tokens,
+            stop_ids=[self.codec.end],
+            sampler=self.sampler,
+            generator=self.generator,
+            logits_processor=self.grammar.processor(),
+        )
+        return [Turn(self.codec.read_turn(ids), len(ids)) for ids in written]
+
+    def fits(self, conversation: Conversation, max_tokens: int) -> bool:
+        """See Policy."""
+        return len(self.codec.prompt(conversation)) + max_tokens <= self.model.config.context_len
+
+
+class ReplayPolicy:
+    """Repeats the turns of recorded traces, told apart by task and history; what the tools say is computed anew."""
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        self.name = traces[0].policy
+        self._turns = {(*trace.history, Message("user", trace.task)): trace.steps for trace in traces}
+
+    def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
+        """See Policy."""
+        turns = []
+        for conversation in conversations:
+            start = max(i for i, message in enumerate(conversation) if message.role == "user") + 1
+            steps = self._turns[tuple(conversation[:start])]
+            step = steps[sum(message.role == "tool_call" for message in conversation[start:])]
+            turns.append(Turn(None if step.role == "unfinished" else Message(step.role, step.text), step.tokens))
+        return turns
+
+    def fits(self, conversation: Conversation, max_tokens: int) -> bool:
+        """See Policy."""
+        return True

@@ -1,0 +1,79 @@
+"""Tool conversations to learn from, executed with the real tools: every result is real, every answer follows from it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.tool_agent.tasks import Maker, conversation
+from agents.tool_agent.tools import MAX_RESULT_CHARS, Passage, Search, Toolbox, make_toolbox
+from agents.tool_agent.values import collect_values
+from llmm.corpus import Document, PythonObject
+from llmm.params import IndexParams
+from llmm.training.lora.chat import Conversation, Message
+from llmm.training.rag.bm25 import BM25
+from llmm.training.rag.index import chunk_documents, searchable_text
+
+# Shares of the kinds: about one conversation in eight needs no tool
+SHARES = {
+    "calculator": 0.30,
+    "python": 0.25,
+    "search_docs": 0.13,
+    "signature": 0.13,
+    "chat": 0.125,
+    "two_in_one": 0.03,
+    "follow_up": 0.035,
+}
+
+
+@dataclass(frozen=True)
+class ToolConversation:
+    """A conversation and the kind of task in it."""
+
+    kind: str
+    messages: Conversation
+
+
+def make_conversations(maker: Maker, toolbox: Toolbox, count: int, rng: random.Random) -> list[ToolConversation]:
+    """`count` conversations in the shares above, all different in their first question."""
+    made: list[ToolConversation] = []
+    seen: set[tuple[Message, ...]] = set()
+    for _ in range(20 * count):  # small talk has few variants: a bound, where there are not enough
+        if len(made) == count:
+            break
+        kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        task = maker.follow_up(rng, toolbox) if kind == "follow_up" else getattr(maker, kind)(rng)
+        messages = tuple(conversation(task, toolbox))
+        if messages in seen and kind != "chat":
+            continue
+        if len(messages[-1].text) <= MAX_RESULT_CHARS:
+            seen.add(messages)
+            made.append(ToolConversation(kind, messages))
+    return made
+
+
+def word_search(documents: Sequence[Document], params: IndexParams) -> Search:
+    """BM25 over the chunks of `documents`: what the tool searches while there is no index yet."""
+    chunks = chunk_documents(documents, params)
+    index = BM25.build([searchable_text(chunk) for chunk in chunks], params.bm25_k1, params.bm25_b)
+
+    def search(query: str, k: int) -> list[Passage]:
+        return [Passage(chunks[i].source, chunks[i].text) for i, _ in index.search(query, k)]
+
+    return search
+
+
+def make_split(
+    split: str,
+    documents: Sequence[Document],
+    objects: Sequence[PythonObject],
+    search: Search,
+    count: int,
+    rng: random.Random,
+) -> list[ToolConversation]:
+    """Conversations about the names and topics of one split ("train" or "val"), in the phrasings for training."""
+    maker = Maker(
+        "TRAIN",
+        collect_values(documents, [item for item in objects if item.split == split], objects),
+        "TRAIN" if split == "train" else "DEV",
+    )
+    return make_conversations(maker, make_toolbox(search, objects), count, rng)

@@ -1,0 +1,90 @@
+"""Conversations and their tokens: the one place that knows where a turn begins, ends and who wrote it.
+
+A turn is its role's special token, its text and `<|end|>`. Text is encoded with special tokens switched off, so that
+no user, passage or tool result can forge a turn by spelling one out.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tokenizers import Tokenizer
+
+Role = Literal["system", "context", "user", "assistant", "tool_call", "tool_result"]
+END = "<|end|>"
+MODEL_ROLES: tuple[Role, ...] = ("assistant", "tool_call")  # what the model writes; the choice is its routing decision
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    text: str
+
+
+Conversation = Sequence[Message]
+
+
+def call_text(name: str, arguments: dict[str, Any]) -> str:
+    """A tool call as the model writes it: compact JSON, the keys in this order."""
+    return json.dumps({"name": name, "arguments": arguments}, separators=(",", ":"), ensure_ascii=False)
+
+
+def passages_text(passages: Sequence[tuple[str, str]]) -> str:
+    """The text of a context turn for (title, text) passages."""
+    return "\n\n".join(f"[{title}]\n{text.strip()}" for title, text in passages)
+
+
+class ChatCodec:
+    """Conversations to token ids and back, for one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.encode_special_tokens = True  # spelled-out special tokens become ordinary text
+        self.end = self._id(END)
+        self.role_ids: dict[Role, int] = {
+            role: self._id(f"<|{role}|>")
+            for role in ("system", "context", "user", "assistant", "tool_call", "tool_result")
+        }  # type: ignore[assignment]
+        self.special_ids = sorted(
+            index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        )
+        self.vocab_size = tokenizer.get_vocab_size()
+
+    def _id(self, token: str) -> int:
+        index = self.tokenizer.token_to_id(token)
+        if index is None:
+            raise ValueError(f"the tokenizer has no token {token}")
+        return index
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of plain text."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def turn(self, message: Message) -> list[int]:
+        """Token ids of one turn with its role and `<|end|>`."""
+        return [self.role_ids[message.role], *self.text_ids(message.text), self.end]
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """Token ids of a conversation, ready for the model's next turn."""
+        return [token for message in conversation for token in self.turn(message)]
+
+    def example(self, conversation: Conversation) -> tuple[list[int], list[bool]]:
+        """Token ids and, for each, whether the model writes it (and so learns it)."""
+        ids: list[int] = []
+        written: list[bool] = []
+        for message in conversation:
+            turn = self.turn(message)
+            ids += turn
+            written += [message.role in MODEL_ROLES] * len(turn)
+        return ids, written
+
+    def read_turn(self, generated: Sequence[int]) -> Message | None:
+        """The turn in `generated`, or None where it does not start with a role of the model or is not ended."""
+        roles = {self.role_ids[role]: role for role in MODEL_ROLES}
+        if len(generated) < 2 or generated[0] not in roles or generated[-1] != self.end:
+            return None
+        text = self.tokenizer.decode(list(generated[1:-1]), skip_special_tokens=False)
+        return Message(roles[generated[0]], text)

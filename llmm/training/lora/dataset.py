@@ -1,0 +1,79 @@
+"""Conversations as padded batches of equal lengths, with a mask of what the model is to learn."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmm.training.lora.chat import ChatCodec, Conversation
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids and, for each, whether the model writes it."""
+
+    ids: list[int]
+    written: list[bool]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs (B, T), and the flat positions (N,) of B·T whose next token, in `targets` (N,), counts in the loss."""
+
+    ids_BT: Tensor
+    positions: Tensor
+    targets: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.ids_BT.numel()
+
+
+def encode(conversations: Sequence[Conversation], codec: ChatCodec, seq_len: int) -> list[Example]:
+    """Examples of at most `seq_len` tokens; longer conversations are left out."""
+    examples = (Example(*codec.example(conversation)) for conversation in conversations)
+    return [example for example in examples if len(example.ids) <= seq_len]
+
+
+def collate(examples: Sequence[Example], pad: int) -> Batch:
+    """Pad on the right: under causal attention no real token sees the padding, so no mask is needed."""
+    width = max(len(example.ids) for example in examples) - 1
+    ids_BT = torch.full((len(examples), width), pad)
+    positions, targets = [], []
+    for row, example in enumerate(examples):
+        ids_BT[row, : len(example.ids) - 1] = torch.tensor(example.ids[:-1])
+        for t in range(1, len(example.ids)):
+            if example.written[t]:
+                positions.append(row * width + t - 1)
+                targets.append(example.ids[t])
+    return Batch(ids_BT, torch.tensor(positions), torch.tensor(targets))
+
+
+def batches(examples: Sequence[Example], batch_tokens: int, pad: int, seed: int) -> Iterator[Batch]:
+    """Batches of about `batch_tokens` tokens without end: shuffled epochs, neighbours in length together.
+
+    Lengths differ tenfold, so batches of a fixed number of conversations would be mostly padding, or mostly tiny.
+    """
+    rng = random.Random(seed)
+    while True:
+        order = rng.sample(range(len(examples)), len(examples))
+        groups = []
+        for start in range(0, len(order), 2048):
+            chunk = sorted(order[start : start + 2048], key=lambda i: len(examples[i].ids))
+            groups += split_by_tokens([(i, len(examples[i].ids)) for i in chunk], batch_tokens)
+        rng.shuffle(groups)
+        for group in groups:
+            yield collate([examples[i] for i in group], pad)
+
+
+def split_by_tokens(lengths: Sequence[tuple[int, int]], batch_tokens: int) -> list[list[int]]:
+    """Cut (item, length) pairs, sorted by length, into groups that are at most `batch_tokens` when padded."""
+    groups: list[list[int]] = [[]]
+    for item, length in lengths:
+        if groups[-1] and (len(groups[-1]) + 1) * length > batch_tokens:
+            groups.append([])
+        groups[-1].append(item)
+    return groups if groups[0] else []

@@ -1,0 +1,122 @@
+"""The fine-tuning loop: LoRA by peft on the pretrained GPT, with AdamW and a loss on what the model itself writes."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llmm.errors import UserError
+from llmm.foundations.optimizers.adamw import AdamW
+from llmm.foundations.optimizers.schedules import cosine
+from llmm.params import FinetuneParams
+from llmm.training.lora.adapter import attach_lora
+from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
+from llmm.training.pretraining.checkpoint import Checkpoints
+from llmm.training.pretraining.progress import Progress
+from llmm.transformers.gpt import GPT
+
+PAD = 1  # id of <|pad|>
+_CURVE_ROWS = 20
+
+
+@dataclass
+class FinetuneRun:
+    """The peft model, and a curve with a row for every twentieth of the steps."""
+
+    model: Any
+    curve: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # since the last row
+    first_step: int = 0  # above 0 where the run went on from a checkpoint
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+
+
+def finetune(
+    gpt: GPT,
+    recipe: FinetuneParams,
+    train: Sequence[Example],
+    val: Sequence[Example],
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+) -> FinetuneRun:
+    """Tune a LoRA on `gpt`, or go on from the newest of `checkpoints`; `val` is looked at a few times on the way.
+
+    Raises UserError where the loss is no longer a number.
+    """
+    run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed))
+    trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
+    optimizer = AdamW(trained.values(), lr=recipe.lr, weight_decay=0.0)
+    if checkpoints is not None and (state := checkpoints.load()):
+        for name, value in state["trained"].items():
+            trained[name].data.copy_(value)
+        optimizer.load_state_dict(state["optimizer"])
+        run.first_step, run.curve, run.losses, run.tokens = (state[k] for k in ("step", "curve", "losses", "tokens"))
+    glance = val[:: max(1, len(val) // 200)]
+    stream = islice(batches(train, recipe.batch_tokens, PAD, seed), run.first_step, recipe.steps)
+    run.model.train()
+    with Progress("finetune", recipe.steps, run.first_step) as progress:
+        if run.first_step:
+            progress.say(f"going on from the checkpoint of step {run.first_step}")
+        for done, batch in enumerate(stream, run.first_step + 1):
+            torch.manual_seed(seed * 1_000_003 + done)  # of dropout
+            share = cosine(done - 1, recipe.steps, recipe.warmup_steps)
+            loss = _step(run.model, batch, optimizer, recipe.lr * share)
+            if not math.isfinite(loss):
+                raise UserError(f"the loss is {loss} at step {done}: lower finetune.lr = {recipe.lr}")
+            run.losses.append(loss)
+            run.tokens += batch.tokens
+            progress.update(done, batch.tokens, {"loss": loss})
+            if done * _CURVE_ROWS // recipe.steps != (done - 1) * _CURVE_ROWS // recipe.steps:
+                row = {"step": done, "tokens": run.tokens, "train_loss": sum(run.losses) / len(run.losses)}
+                row["val_loss"] = mean_loss(run.model, glance, recipe.batch_tokens)
+                run.curve.append({key: round(value, 6) for key, value in row.items()})
+                run.losses = []
+            if checkpoints is not None and done % recipe.checkpoint_every == 0 and done < recipe.steps:
+                weights = {name: p.detach() for name, p in trained.items()}
+                state = {"trained": weights, "optimizer": optimizer.state_dict(), "step": done}
+                checkpoints.save({**state, "curve": run.curve, "losses": run.losses, "tokens": run.tokens})
+        run.tokens_per_second = progress.tokens_per_second
+    run.model.eval()
+    return run
+
+
+def mean_loss(model: Any, examples: Sequence[Example], batch_tokens: int) -> float:
+    """Nats per token that the model writes, over all `examples`."""
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for batch in _in_order(examples, batch_tokens):
+            total += _loss(model, batch).item() * len(batch.targets)
+            count += len(batch.targets)
+    model.train(was_training)
+    return total / max(1, count)
+
+
+def _in_order(examples: Sequence[Example], batch_tokens: int) -> Iterator[Batch]:
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids))
+    for group in split_by_tokens([(i, len(examples[i].ids)) for i in order], batch_tokens):
+        yield collate([examples[i] for i in group], PAD)
+
+
+def _step(model: Any, batch: Batch, optimizer: AdamW, lr: float) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    loss = _loss(model, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0, foreach=True)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def _loss(model: Any, batch: Batch) -> Tensor:
+    """Cross-entropy at the counted positions; the read-out is computed for those alone."""
+    gpt = model.get_base_model()
+    hidden_ND = gpt.hidden(batch.ids_BT).flatten(0, 1)[batch.positions]
+    return F.cross_entropy(gpt.lm_head(hidden_ND), batch.targets)

@@ -1,0 +1,103 @@
+"""Stage finetune: instruction data made from the source, a LoRA tuned on it, and what that took."""
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from llmm import paths
+from llmm.corpus import load_documents, load_objects
+from llmm.files import atomic_folder, sha256_of, write_json, write_text
+from llmm.lineage import open_artifact, seal
+from llmm.params import Params
+from pipelines.stage import run_stage
+
+VAL_EXAMPLES = 600
+
+
+def main(params: Params) -> dict[str, Any]:
+    """Make the data, tune, write data/adapter, data/metrics/finetune.json and data/plots/finetune.csv."""
+    import torch
+
+    from llmm.training.lora.adapter import save_adapter
+    from llmm.training.lora.chat import ChatCodec
+    from llmm.training.lora.dataset import encode
+    from llmm.training.lora.finetune import finetune, mean_loss
+    from llmm.training.pretraining.checkpoint import Checkpoints
+    from llmm.training.tokenizer import load_tokenizer
+    from llmm.transformers.gpt import load_gpt
+
+    corpus, tokenizer = open_artifact(paths.CORPUS, "corpus"), open_artifact(paths.TOKENIZER, "tokenizer")
+    model = open_artifact(paths.MODEL, "model")
+    model.require(tokenizer)
+    tokenizer.require(corpus)
+    recipe = params.finetune
+    train, val = (make_data(params, split) for split in ("train", "val"))
+    kinds = Counter(kind for kind, _ in train)
+    print(f"finetune: {len(train)} conversations: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
+
+    codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
+    examples = encode([messages for _, messages in train], codec, recipe.seq_len)
+    val_examples = {
+        kind: encode([m for k, m in val if k == kind], codec, recipe.seq_len) for kind in sorted({k for k, _ in val})
+    }
+    every_val = [example for kind in val_examples.values() for example in kind]
+    identity = {"params": params.finetune.model_dump(), "seed": params.seed, "model": model.sha256, "code": _code()}
+    checkpoints = Checkpoints("finetune", identity)
+    run = finetune(load_gpt(paths.MODEL), recipe, examples, every_val, params.seed, checkpoints)
+
+    with atomic_folder(paths.ADAPTER) as folder:
+        save_adapter(run.model, folder)
+        seal(folder, "adapter", [model, tokenizer], paths.ADAPTER)
+    trainable = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in run.model.parameters())
+    write_json(
+        paths.METRICS / "finetune.json",
+        {
+            "val_loss": round(mean_loss(run.model, every_val, recipe.batch_tokens), 4),
+            "val_loss_by_kind": {
+                kind: round(mean_loss(run.model, found, recipe.batch_tokens), 4) for kind, found in val_examples.items() if found
+            },
+            "trainable_parameters": trainable,
+            "trainable_share": round(trainable / total, 4),
+            "tokens": run.tokens,
+            "conversations": len(examples),
+            "too_long": len(train) - len(examples),
+            "conversations_by_kind": dict(sorted(kinds.items())),
+            "model": model.short,
+        },
+    )
+    columns = list(run.curve[0])
+    rows = [",".join(str(row[column]) for column in columns) for row in run.curve]
+    write_text(paths.PLOTS / "finetune.csv", "\n".join([",".join(columns), *rows]) + "\n")
+    checkpoints.remove()
+    return {"tokens_per_second": round(run.tokens_per_second), "threads": torch.get_num_threads()}
+
+
+def make_data(params: Params, split: str) -> list[tuple[str, Any]]:
+    """(kind, conversation) pairs of one split: tool conversations and questions with passages, shuffled."""
+    from agents.tool_agent.traces import make_split, word_search
+    from llmm.training.lora.instructions import make_instructions
+
+    rng = random.Random(f"{params.seed} {split}")
+    documents, objects = load_documents(paths.CORPUS, split), load_objects(paths.CORPUS)
+    tools, asked = params.finetune.tool_examples, params.finetune.object_examples
+    if split != "train":
+        tools, asked = min(tools, VAL_EXAMPLES), min(asked, VAL_EXAMPLES // 2)
+    search = word_search(documents, params.index)
+    made = [(one.kind, one.messages) for one in make_split(split, documents, objects, search, tools, rng)]
+    questions = make_instructions(documents, [item for item in objects if item.split == split], asked, rng)
+    data = [*made, *((one.kind, one.messages) for one in questions)]
+    rng.shuffle(data)
+    return data
+
+
+def _code() -> str:
+    """Hash of the code that decides the outcome: an edited trainer must not go on from an old checkpoint."""
+    root = Path(__file__).parent.parent
+    files = sorted([*root.glob("llmm/training/lora/*.py"), *root.glob("agents/tool_agent/**/*.py")])
+    return sha256_of(*files)
+
+
+if __name__ == "__main__":
+    run_stage("finetune", main)

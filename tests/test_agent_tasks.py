@@ -1,0 +1,134 @@
+"""Tasks and the data made of them: phrasings kept apart, values kept apart, every answer from a real result."""
+
+import random
+import re
+
+import pytest
+from tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
+
+from agents.tool_agent import evaluation, values
+from agents.tool_agent.phrasings import calculator, chat, follow_up, python, search, signature
+from agents.tool_agent.tasks import Maker, conversation, part_of
+from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
+from agents.tool_agent.tools import ERROR
+from agents.tool_agent.traces import SHARES, make_conversations, word_search
+from agents.tool_agent.values import Values, collect_values
+from llmm.params import load_params
+
+TABLES = {"calculator": calculator, "python": python, "search": search, "signature": signature, "chat": chat, "follow_up": follow_up}
+KINDS = ("calculator", "python", "search_docs", "signature", "chat", "two_in_one")
+VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_three_sets_of_phrasings_share_none(name: str) -> None:
+    sets = {
+        split: {skeleton(one) for phrasings in getattr(TABLES[name], split).values() for p in phrasings for one in expand(p)}
+        for split in ("TRAIN", "DEV", "TEST")
+    }
+    assert not sets["TRAIN"] & sets["DEV"]
+    assert not sets["TRAIN"] & sets["TEST"]
+    assert not sets["DEV"] & sets["TEST"]
+    if name != "follow_up":
+        assert sum(len(p) for p in TABLES[name].TRAIN.values()) >= 40
+        assert sum(len(p) for p in TABLES[name].TEST.values()) >= 15
+
+
+def test_hand_written_tasks_expect_valid_calls_or_a_reply() -> None:
+    tasks = evaluation.hand_written()
+    assert len(tasks) >= 60
+    tools = toolbox()
+    for task in tasks:
+        for call in task.calls:
+            tools.parse(call.text)  # raises where the expected call is not valid
+        assert bool(task.calls) != bool(task.reply)
+
+
+@pytest.mark.parametrize("name", ["calculator", "python", "search", "signature", "follow_up"])
+def test_every_slot_of_a_call_stands_in_its_phrasings(name: str) -> None:
+    for split in ("TRAIN", "DEV", "TEST"):
+        for pattern, phrasings in getattr(TABLES[name], split).items():
+            if name != "signature":
+                for phrasing in phrasings:
+                    for one in expand(phrasing):
+                        assert slots_of(pattern) - {"last"} <= slots_of(one), (pattern, one)
+
+
+def test_vary_touches_the_words_only() -> None:
+    rng = random.Random(0)
+    seen = set()
+    for _ in range(300):
+        text = fill(vary("!add [up |]{a} and {name}", rng), {"a": "12", "name": "json.JSONDecoder"})
+        assert "12" in text and "json.JSONDecoder" in text and "{" not in text
+        seen.add(text)
+    assert len(seen) > 60
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arguments_can_be_found_in_the_text(kind: str) -> None:
+    rng = random.Random(1)
+    for _ in range(150):
+        task = getattr(Maker("TRAIN", VALUES, "TRAIN"), kind)(rng)
+        for call in task.calls:
+            assert toolbox().parse(call.text)
+            (value,) = call.arguments.values()
+            text = task.prompt.replace(",", "").replace(" ", "")
+            if call.kind in ("signature", "summary", "module", "search_docs"):
+                assert value in task.prompt
+            elif call.kind == "calculator":
+                for number in re.findall(r"\d+(?:\.\d+)?", value):
+                    words = values.spelled(int(float(number))).replace(" ", "")
+                    implied = number in ("2", "3", "7", "24", "60", "100", "1000")  # half, a week, percent
+                    assert number in text or words in text.lower() or implied, (task.prompt, value)
+
+
+def test_calls_of_the_splits_are_disjoint() -> None:
+    rng = random.Random(2)
+    calls = {
+        part: {call.text for kind in KINDS for _ in range(60) for call in getattr(Maker("TRAIN", VALUES, part), kind)(rng).calls}
+        for part in ("TRAIN", "DEV", "TEST")
+    }
+    for part, found in calls.items():
+        assert found and all(part_of(call) == part for call in found)
+
+
+def test_conversations_are_executed_and_answers_follow_from_the_results() -> None:
+    tools = toolbox()
+    made = make_conversations(Maker("TRAIN", VALUES, "TRAIN"), tools, 400, random.Random(3))
+    assert len(made) == 400 and {one.kind for one in made} == set(SHARES)
+    without = sum(all(message.role != "tool_call" for message in one.messages) for one in made) / len(made)
+    assert 0.08 < without < 0.18
+    for one in made:
+        messages = list(one.messages)
+        assert messages[0].role == "user" and messages[-1].role == "assistant"
+        for call, result in zip(messages, messages[1:], strict=False):
+            if call.role == "tool_call":
+                assert result.role == "tool_result" and result.text == tools.call(call.text).text
+                if one.kind in ("calculator", "python") and not result.text.startswith(ERROR):
+                    assert result.text in messages[-1].text
+        ids, written = codec().example(messages)
+        assert len(ids) == len(written) and any(written) and not all(written)
+
+
+def test_the_same_seed_makes_the_same_data() -> None:
+    first, second = (make_conversations(Maker("TRAIN", VALUES, "TRAIN"), toolbox(), 60, random.Random(4)) for _ in range(2))
+    assert first == second
+
+
+def test_tasks_can_be_made_for_a_source_without_objects_and_without_text() -> None:
+    maker, rng = Maker("TRAIN", Values((), (), ()), "TRAIN"), random.Random(5)
+    assert all(getattr(maker, kind)(rng).prompt for kind in KINDS for _ in range(20))
+    assert collect_values(DOCUMENTS, [], []).topics
+
+
+def test_follow_up_continues_with_the_last_result() -> None:
+    rng, tools = random.Random(6), toolbox()
+    for _ in range(20):
+        task = Maker("TRAIN", VALUES, "TRAIN").follow_up(rng, tools)
+        last = task.history[-1].text.removeprefix("The answer is ").removesuffix(".")
+        assert task.calls[0].arguments["expression"].startswith(last)
+        assert len(conversation(task, tools)) == 8
+
+
+def test_word_search_finds_the_document() -> None:
+    assert word_search(DOCUMENTS, load_params().index)("zed files", 1)[0].source == "zed"

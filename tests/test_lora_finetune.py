@@ -1,0 +1,213 @@
+"""Fine-tuning: the data, the loss mask, peft on our GPT, the adapter in other programs' hands, resuming."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_agent import DOCUMENTS, OBJECTS, codec, gpt
+
+from llmm.errors import UserError
+from llmm.files import write_json
+from llmm.lineage import seal
+from llmm.params import load_params
+from llmm.training.lora import finetune as finetuning
+from llmm.training.lora.adapter import attach_lora, load_tuned, merge, save_adapter
+from llmm.training.lora.chat import Message, passages_text
+from llmm.training.lora.dataset import Example, batches, collate, encode
+from llmm.training.lora.finetune import finetune, mean_loss
+from llmm.training.lora.instructions import NOT_THERE, is_right, make_instructions
+from llmm.training.pretraining.checkpoint import Checkpoints
+from llmm.transformers.gpt import save_gpt
+
+IDS = torch.tensor([[3, 40, 41, 2, 4, 50, 51, 2], [7, 60, 61, 62, 2, 8, 70, 2]])
+RECIPE = load_params().finetune.model_copy(
+    update={"rank": 4, "alpha": 4.0, "steps": 12, "warmup_steps": 2, "batch_tokens": 200, "checkpoint_every": 5, "lr": 0.02}
+)
+
+
+def examples(count: int = 40) -> list[Example]:
+    rng = random.Random(0)
+    conversations = [
+        [Message("user", f"add {a} and {a}"), Message("assistant", f"The answer is {2 * a}.")] for a in rng.choices(range(99), k=count)
+    ]
+    return encode(conversations, codec(), 64)
+
+
+def trained(folder: Path, seed: int = 0) -> object:
+    """A peft model whose adapter is not zero, saved in `folder`."""
+    model = attach_lora(gpt(), 4, 4.0, 0.0, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    save_adapter(model, folder)
+    return model.eval()
+
+
+def test_the_loss_counts_what_the_model_writes_and_nothing_else() -> None:
+    conversation = [
+        Message("user", "hi"), Message("tool_call", "{}"), Message("tool_result", "3"), Message("assistant", "ok"),
+    ]  # fmt: skip
+    example = Example(*codec().example(conversation))
+    learned = [token for token, written in zip(example.ids, example.written, strict=True) if written]
+    assert learned == [*codec().turn(conversation[1]), *codec().turn(conversation[3])]
+    batch = collate([example, *examples(2)], pad=1)
+    model = gpt()
+    logits_BTV = model(batch.ids_BT)
+    expected = F.cross_entropy(logits_BTV.flatten(0, 1)[batch.positions], batch.targets)
+    wrapped = attach_lora(gpt(), 4, 4.0, 0.0, 0)
+    assert torch.allclose(finetuning._loss(wrapped, batch), expected, atol=1e-6)
+
+
+def test_batches_hold_every_example_once_an_epoch_and_little_padding() -> None:
+    many = [Example([3, *[40] * length, 2], [False] * (length + 2)) for length in random.Random(1).choices(range(5, 200), k=300)]
+    for one in many:
+        one.written[-1] = True
+    seen, padded, stream = 0, 0, batches(many, 800, 1, 0)
+    while seen < len(many):
+        batch = next(stream)
+        seen += len(batch.ids_BT)
+        padded += int((batch.ids_BT == 1).sum())
+        assert batch.tokens <= 800
+    assert seen == len(many)
+    assert padded < 0.1 * sum(len(one.ids) for one in many)
+
+
+def test_lora_starts_as_the_base_model() -> None:
+    base = gpt()(IDS)
+    wrapped = attach_lora(gpt(), 4, 4.0, 0.0, 0)
+    assert torch.equal(wrapped.get_base_model()(IDS), base)
+
+
+def test_the_trained_tokens_are_in_the_embedding_and_in_the_read_out(tmp_path: Path) -> None:
+    model = trained(tmp_path).get_base_model()  # type: ignore[attr-defined]
+    tokens = model.model.embed_tokens.token_adapter.trainable_tokens_delta["default"]
+    hidden = model.hidden(IDS)
+    assert torch.allclose(model.lm_head(hidden)[..., : len(tokens)], hidden @ tokens.T, atol=1e-5)
+
+
+def test_merged_weights_equal_peft_unmerged(tmp_path: Path) -> None:
+    unmerged = trained(tmp_path).get_base_model()(IDS)  # type: ignore[attr-defined]
+    model = gpt()
+    base = model(IDS)
+    merge(model, tmp_path)
+    assert (model(IDS) - unmerged).abs().max() <= 1e-5
+    assert (model(IDS) - base).abs().max() > 0.01
+
+
+def test_the_adapter_opens_in_peft_on_transformers_model(tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    unmerged = trained(tmp_path / "adapter").get_base_model()(IDS)  # type: ignore[attr-defined]
+    save_gpt(gpt(), tmp_path / "model")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    assert (theirs(IDS).logits - unmerged).abs().max() <= 1e-5
+
+
+def test_saved_adapters_have_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        trained(tmp_path / name)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_an_adapter_with_a_stray_tensor_or_of_another_size_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path)
+    other = gpt()
+    other.model.layers = other.model.layers[:1]
+    with pytest.raises(UserError, match="no place"):
+        merge(other, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    wide = gpt()
+    wide.model.layers[0].self_attn.q_proj.weight = torch.nn.Parameter(torch.zeros(32, 16))
+    write_json(tmp_path / "adapter_config.json", config)
+    with pytest.raises(UserError, match="matrix"):
+        merge(wide, tmp_path)
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
+    for name, seed in (("model", 0), ("other", 1)):
+        save_gpt(gpt(seed), tmp_path / name)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(codec().tokenizer.to_str())
+    tokenizer = seal(tmp_path / "tokenizer", "tokenizer", [])
+    model, _ = (seal(tmp_path / name, "model", [tokenizer]) for name in ("model", "other"))
+    trained(tmp_path / "adapter")
+    seal(tmp_path / "adapter", "adapter", [model, tokenizer])
+    gpt_tuned, artifact = load_tuned(tmp_path / "adapter", tmp_path / "model", tmp_path / "tokenizer")
+    assert artifact.kind == "adapter" and not gpt_tuned.training
+    with pytest.raises(UserError, match="belongs to model"):
+        load_tuned(tmp_path / "adapter", tmp_path / "other", tmp_path / "tokenizer")
+
+
+def test_finetuning_learns_and_leaves_the_base_as_it_was() -> None:
+    base = gpt()
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    data = examples()
+    start = mean_loss(attach_lora(gpt(), 4, 4.0, 0.0, 0), data, 200)
+    run = finetune(base, RECIPE.model_copy(update={"steps": 40}), data, data, 0)
+    assert mean_loss(run.model, data, 200) < 0.6 * start
+    after = run.model.get_base_model().state_dict()
+    for name, value in before.items():
+        found = next(after[k] for k in after if k.replace(".base_layer", "").replace("token_adapter.", "") == name)
+        assert torch.equal(found, value), name
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = examples()
+    save_adapter(finetune(gpt(), RECIPE, data, data, 0).model, tmp_path / "whole")
+
+    step, taken = finetuning._step, 0
+
+    def dying(*arguments: object) -> float:
+        nonlocal taken
+        taken += 1
+        if taken == 8:
+            raise Killed
+        return step(*arguments)  # type: ignore[arg-type]
+
+    checkpoints = Checkpoints("finetune", {"recipe": RECIPE.model_dump()})
+    monkeypatch.setattr(finetuning, "_step", dying)
+    with pytest.raises(Killed):
+        finetune(gpt(), RECIPE, data, data, 0, checkpoints)
+    monkeypatch.setattr(finetuning, "_step", step)
+    run = finetune(gpt(), RECIPE, data, data, 0, checkpoints)
+    assert run.first_step == 5 and "going on from the checkpoint of step 5" in capsys.readouterr().out
+    save_adapter(run.model, tmp_path / "resumed")
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
+
+
+def test_instructions_are_verified_and_some_have_no_answer() -> None:
+    made = make_instructions(DOCUMENTS, OBJECTS, 200, random.Random(0))
+    assert len(made) > 100 and all(is_right(one) for one in made)
+    assert {one.kind for one in made} == {"summary", "signature", "module", "which_document", "what_follows"}
+    refused = [one for one in made if not one.answerable]
+    assert 0.03 < len(refused) / len(made) < 0.4
+    assert all(one.messages[-1].text == NOT_THERE for one in refused)
+    assert make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(1)) == make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(1))
+
+
+def test_instructions_of_a_source_without_objects_or_with_nothing_to_ask() -> None:
+    kinds = {one.kind for one in make_instructions(DOCUMENTS, [], 60, random.Random(0))}
+    assert kinds == {"which_document", "what_follows"}
+    assert make_instructions(DOCUMENTS[:0], [], 10, random.Random(0)) == []
+
+
+def test_a_wrong_answer_is_noticed() -> None:
+    one = make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(2))[0]
+    context, question, _ = one.messages
+    wrong = type(one)(one.kind, True, (context, question, Message("assistant", "Something that is nowhere to be read.")))
+    assert not is_right(wrong)
+    assert passages_text([("a", "b\n"), ("c", "d")]) == "[a]\nb\n\n[c]\nd"
