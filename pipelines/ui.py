@@ -56,7 +56,7 @@ def _server() -> Iterator[Server]:
 def _flows(server: Server) -> Iterator["subprocess.Popen[bytes]"]:
     with (HOME / "flows.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.flows.serve"],
+            [sys.executable, "-m", "pipelines.flows.serve", str(os.getpid())],
             env=os.environ | {"PREFECT_API_URL": server.api_url, "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"},
             stdin=subprocess.DEVNULL,
             stdout=log,

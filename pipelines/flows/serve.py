@@ -1,9 +1,10 @@
-"""Offers both flows to the Prefect server at PREFECT_API_URL: `python -m pipelines.flows.serve`.
+"""Offers both flows to the Prefect server at PREFECT_API_URL: `python -m pipelines.flows.serve PARENT`.
 
 Runs until a signal comes. Each run that is started from the UI's form, or by `prefect deployment run`, is a process of
 its own.
 """
 
+import sys
 from typing import cast
 
 from pipelines.flows.server import follow_parent_into_death
@@ -31,5 +32,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    follow_parent_into_death()
+    follow_parent_into_death(int(sys.argv[1]))
     main()

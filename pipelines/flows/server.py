@@ -40,7 +40,7 @@ class Server:
             environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.flows.server", str(port)],
+                [sys.executable, "-m", "pipelines.flows.server", str(port), str(os.getpid())],
                 cwd=Path(__file__).parents[2],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -68,9 +68,11 @@ class Server:
             self.process.wait()
 
 
-def follow_parent_into_death() -> None:
-    """Send SIGTERM to this process when its parent is gone, and end it by force five seconds later."""
-    parent = os.getppid()
+def follow_parent_into_death(parent: int) -> None:
+    """Send SIGTERM to this process when its parent is no longer `parent`, and end it by force five seconds later.
+
+    The parent tells its own number: it may be gone before this process has come so far as to ask for it.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -82,9 +84,9 @@ def follow_parent_into_death() -> None:
     threading.Thread(target=watch, daemon=True, name="follow-parent").start()
 
 
-def main(port: int) -> None:
+def main(port: int, parent: int) -> None:
     """Serve until a signal comes or the parent goes."""
-    follow_parent_into_death()
+    follow_parent_into_death(parent)
     import uvicorn
 
     uvicorn.run(
@@ -99,4 +101,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
