@@ -13,8 +13,9 @@ from llmm.training.rag.words import split_words
 PROSE = Document(
     "guide.md",
     "Guide",
-    "# Growing tomatoes at home\n\nTomatoes want sun and water, and the soil must be warm before they are planted outside.\n\n"
-    "Watering the plants\n-------------------\n\nWater the plants in the morning. Wet leaves in the evening bring fungus and rot.\n",
+    "# Growing tomatoes at home\n\nTomatoes want sun and water, and the soil must be warm before they are planted out."
+    "\n\nWatering the plants\n-------------------\n\nWater the plants in the morning. Wet leaves in the evening bring "
+    "fungus and rot.\n",
 )
 
 

@@ -60,7 +60,7 @@ def test_a_damaged_store_is_refused_in_one_line(tmp_path: Path) -> None:
     store_of(3).save(tmp_path)
     record = read_json(tmp_path / "dense.json")
     write_json(tmp_path / "dense.json", {"ids": record["ids"][:2], "numbers": record["numbers"][:2]})
-    with pytest.raises(UserError, match="holds 3 vectors but dense.json names 2"):
+    with pytest.raises(UserError, match=r"holds 3 vectors but dense\.json names 2"):
         DenseStore.load(tmp_path)
     (tmp_path / "dense.faiss").write_bytes(b"no index")
     with pytest.raises(UserError, match="no readable faiss index"):

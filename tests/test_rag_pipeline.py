@@ -31,10 +31,11 @@ VERBS = ("open", "close", "count", "merge", "split", "parse", "render", "sort")
 THINGS = ("file", "window", "record", "token", "packet", "matrix")
 
 
-def a_module(name: str, thing: str) -> str:
+def a_module(thing: str) -> str:
     functions = [
-        f'def {verb}_{thing}(first, second=None):\n    """{verb.title()} the {thing} that the caller names and tell how it '
-        f'went."""\n    result = do_{verb}(first)\n    return result, second\n'
+        f"def {verb}_{thing}(first, second=None):\n"
+        f'    """{verb.title()} the {thing} that the caller names and tell how it went."""\n'
+        f"    result = do_{verb}(first)\n    return result, second\n"
         for verb in VERBS
     ]
     return f'"""Working with a {thing}."""\n\n\n' + "\n\n".join(functions)
@@ -58,7 +59,7 @@ def write_parents() -> None:
     objects = []
     with atomic_folder(paths.CORPUS) as folder:
         for split, things in splits.items():
-            documents = [Document(f"work.{thing}s", f"work.{thing}s", a_module(thing, thing)) for thing in things]
+            documents = [Document(f"work.{thing}s", f"work.{thing}s", a_module(thing)) for thing in things]
             write_documents(folder, split, documents)
             objects += [item for d in documents for item in find_objects(d.text, d.id, d.id, split)]
         write_objects(folder, objects)

@@ -7,7 +7,7 @@ query is a section's heading and the document the rest of the section.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,7 @@ def object_benchmark(objects: Sequence[PythonObject], split: str, limit: int, se
     return Benchmark(documents, _draw(queries, limit, seed), held_out)
 
 
-def section_benchmark(documents: dict[str, Sequence[Document]], split: str, limit: int, seed: int) -> Benchmark:
+def section_benchmark(documents: Mapping[str, Sequence[Document]], split: str, limit: int, seed: int) -> Benchmark:
     """The same from sections: `documents` maps each split to its documents."""
     pool: dict[str, str] = {}
     queries = []
@@ -98,7 +98,7 @@ def section_benchmark(documents: dict[str, Sequence[Document]], split: str, limi
 
 
 def make_benchmark(
-    objects: Sequence[PythonObject], documents: dict[str, Sequence[Document]], split: str, limit: int, seed: int
+    objects: Sequence[PythonObject], documents: Mapping[str, Sequence[Document]], split: str, limit: int, seed: int
 ) -> Benchmark:
     """The benchmark of objects where the corpus has some, of sections where it has none."""
     if any(is_searchable(item) for item in objects):

@@ -114,10 +114,13 @@ class BM25:
             with np.load(path, allow_pickle=False) as stored:
                 joined = stored["terms"].tobytes().decode()
                 k1, b = (float(value) for value in stored["parameters"])
-                arrays = [stored[name] for name in ("indptr", "documents", "counts", "lengths")]
+                indptr, documents, counts, lengths = (
+                    stored[name] for name in ("indptr", "documents", "counts", "lengths")
+                )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} is no readable BM25 index ({error}): run `dvc repro index`") from None
-        return cls(joined.split("\n") if joined else [], *arrays, k1, b, tokenize)
+        terms = joined.split("\n") if joined else []
+        return cls(terms, indptr, documents, counts, lengths, k1, b, tokenize)
 
 
 def best_first(scores: npt.NDArray[np.floating], k: int) -> list[tuple[int, float]]:

@@ -56,7 +56,8 @@ class DenseStore:
         for number in numbers:
             del self._key[number]
         if numbers:
-            self.index.remove_ids(np.array(numbers, dtype=np.int64))
+            selector = faiss.IDSelectorBatch(np.array(numbers, dtype=np.int64))
+            self.index.remove_ids(selector)
         return len(numbers)
 
     def search(self, query: Vectors, k: int, allowed: Collection[str] | None = None) -> list[tuple[str, float]]:
@@ -69,7 +70,8 @@ class DenseStore:
         if allowed is not None:
             numbers = np.array([self._number[key] for key in allowed if key in self._number], dtype=np.int64)
             available = len(numbers)
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(numbers)) if available else None
+            if available:  # the type stubs lack the keyword
+                parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(numbers))  # type: ignore[call-arg]
         if not min(k, available):
             return []
         scores, found = self.index.search(query.reshape(1, -1), min(k, available), params=parameters)
@@ -100,7 +102,7 @@ class DenseStore:
                 "run `dvc repro index`"
             )
         store = cls(index.d)
-        store.index = index
+        store.index = index  # type: ignore[assignment]
         store._number = dict(zip(record["ids"], record["numbers"], strict=True))
         store._key = {number: key for key, number in store._number.items()}
         store._next = max(store._number.values(), default=-1) + 1

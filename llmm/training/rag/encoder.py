@@ -46,8 +46,8 @@ class Encoder:
 
     def __init__(self, gpt: GPT, tokenizer: Tokenizer, settings: EncoderSettings) -> None:
         self.gpt, self.tokenizer, self.settings = gpt, tokenizer, settings
-        self.pad = tokenizer.token_to_id(PAD)
-        self.marks = {mark: tokenizer.token_to_id(mark) for mark in (QUERY, DOCUMENT)}
+        self.pad = _special_id(tokenizer, PAD)
+        self.marks = {mark: _special_id(tokenizer, mark) for mark in (QUERY, DOCUMENT)}
 
     @property
     def dimension(self) -> int:
@@ -95,6 +95,13 @@ class Encoder:
             vectors[rows] = self.forward([sequences[i] for i in rows]).float().cpu().numpy()
             start = stop
         return vectors
+
+
+def _special_id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise UserError(f"the tokenizer has no {token}: it belongs to another project")
+    return number
 
 
 def base_model(folder: Path, layers: int) -> GPT:

@@ -139,4 +139,5 @@ def open_index(
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{**row, "start": int(row["start"]), "end": int(row["end"])} for row in frame.to_dict(orient="records")]
+    rows: list[dict[str, Any]] = frame.to_dict(orient="records")  # type: ignore[assignment]
+    return [{**row, "start": int(row["start"]), "end": int(row["end"])} for row in rows]

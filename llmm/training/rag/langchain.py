@@ -34,11 +34,11 @@ class EncoderEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector a text."""
-        return self.encoder.embed_documents(texts).tolist()  # type: ignore[no-any-return]
+        return self.encoder.embed_documents(texts).tolist()
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question."""
-        return self.encoder.embed_queries([text])[0].tolist()  # type: ignore[no-any-return]
+        return self.encoder.embed_queries([text])[0].tolist()
 
 
 class FaissStore(VectorStore):

@@ -3,7 +3,7 @@
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmm.corpus import Document, PythonObject
@@ -50,7 +50,7 @@ class Question:
 
 
 def make_questions(
-    objects: Sequence[PythonObject], documents: dict[str, Sequence[Document]], split: str, limit: int, seed: int
+    objects: Sequence[PythonObject], documents: Mapping[str, Sequence[Document]], split: str, limit: int, seed: int
 ) -> list[Question]:
     """Questions about the objects of `split`, about its sections where the corpus has no documented objects."""
     if any(item.summary for item in objects):
