@@ -56,7 +56,9 @@ def main(params: Params) -> dict[str, Any]:
         {
             "val_loss": round(mean_loss(run.model, every_val, recipe.batch_tokens), 4),
             "val_loss_by_kind": {
-                kind: round(mean_loss(run.model, found, recipe.batch_tokens), 4) for kind, found in val_examples.items() if found
+                kind: round(mean_loss(run.model, found, recipe.batch_tokens), 4)
+                for kind, found in val_examples.items()
+                if found
             },
             "trainable_parameters": trainable,
             "trainable_share": round(trainable / total, 4),

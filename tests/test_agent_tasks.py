@@ -1,10 +1,10 @@
 """Tasks and the data made of them: phrasings kept apart, values kept apart, every answer from a real result."""
 
+import itertools
 import random
 import re
 
 import pytest
-from tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
 from agents.tool_agent import evaluation, values
 from agents.tool_agent.phrasings import calculator, chat, follow_up, python, search, signature
@@ -14,8 +14,16 @@ from agents.tool_agent.tools import ERROR
 from agents.tool_agent.traces import SHARES, make_conversations, word_search
 from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
+from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
-TABLES = {"calculator": calculator, "python": python, "search": search, "signature": signature, "chat": chat, "follow_up": follow_up}
+TABLES = {
+    "calculator": calculator,
+    "python": python,
+    "search": search,
+    "signature": signature,
+    "chat": chat,
+    "follow_up": follow_up,
+}
 KINDS = ("calculator", "python", "search_docs", "signature", "chat", "two_in_one")
 VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
 
@@ -23,7 +31,9 @@ VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "t
 @pytest.mark.parametrize("name", TABLES)
 def test_the_three_sets_of_phrasings_share_none(name: str) -> None:
     sets = {
-        split: {skeleton(one) for phrasings in getattr(TABLES[name], split).values() for p in phrasings for one in expand(p)}
+        split: {
+            skeleton(one) for phrasings in getattr(TABLES[name], split).values() for p in phrasings for one in expand(p)
+        }
         for split in ("TRAIN", "DEV", "TEST")
     }
     assert not sets["TRAIN"] & sets["DEV"]
@@ -85,7 +95,12 @@ def test_arguments_can_be_found_in_the_text(kind: str) -> None:
 def test_calls_of_the_splits_are_disjoint() -> None:
     rng = random.Random(2)
     calls = {
-        part: {call.text for kind in KINDS for _ in range(60) for call in getattr(Maker("TRAIN", VALUES, part), kind)(rng).calls}
+        part: {
+            call.text
+            for kind in KINDS
+            for _ in range(60)
+            for call in getattr(Maker("TRAIN", VALUES, part), kind)(rng).calls
+        }
         for part in ("TRAIN", "DEV", "TEST")
     }
     for part, found in calls.items():
@@ -101,7 +116,7 @@ def test_conversations_are_executed_and_answers_follow_from_the_results() -> Non
     for one in made:
         messages = list(one.messages)
         assert messages[0].role == "user" and messages[-1].role == "assistant"
-        for call, result in zip(messages, messages[1:], strict=False):
+        for call, result in itertools.pairwise(messages):
             if call.role == "tool_call":
                 assert result.role == "tool_result" and result.text == tools.call(call.text).text
                 if one.kind in ("calculator", "python") and not result.text.startswith(ERROR):
@@ -111,7 +126,9 @@ def test_conversations_are_executed_and_answers_follow_from_the_results() -> Non
 
 
 def test_the_same_seed_makes_the_same_data() -> None:
-    first, second = (make_conversations(Maker("TRAIN", VALUES, "TRAIN"), toolbox(), 60, random.Random(4)) for _ in range(2))
+    first, second = (
+        make_conversations(Maker("TRAIN", VALUES, "TRAIN"), toolbox(), 60, random.Random(4)) for _ in range(2)
+    )
     assert first == second
 
 

@@ -1,5 +1,6 @@
 """The tools: what they compute, and what they refuse."""
 
+import contextlib
 import json
 import math
 import sys
@@ -7,7 +8,6 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_agent import OBJECTS, toolbox
 
 from agents.tool_agent import sandbox
 from agents.tool_agent.calculator import CalculationError, calculate
@@ -15,6 +15,7 @@ from agents.tool_agent.sandbox import SandboxError, SandboxMissing, run_python
 from agents.tool_agent.snippets import MAX_CHARS, best_line
 from agents.tool_agent.tools import MAX_RESULT_CHARS, make_toolbox
 from llmm.training.lora.chat import call_text
+from tests.tiny_agent import OBJECTS, toolbox
 
 _EXPRESSIONS = st.recursive(
     st.integers(0, 9999).map(str) | st.decimals(0, 999, places=2).map(str),
@@ -27,7 +28,7 @@ _EXPRESSIONS = st.recursive(
 @settings(max_examples=200, deadline=None)
 def test_calculator_agrees_with_python(expression: str) -> None:
     try:
-        expected = eval(expression)  # noqa: S307 - the oracle; the expression is ours
+        expected = eval(expression)
     except ZeroDivisionError:
         with pytest.raises(CalculationError, match="division by zero"):
             calculate(expression)
@@ -37,7 +38,15 @@ def test_calculator_agrees_with_python(expression: str) -> None:
 
 @pytest.mark.parametrize(
     ("expression", "value"),
-    [("12*7", "84"), ("84/2", "42"), ("1/3", "0.3333333333"), ("sqrt(49)", "7"), ("-7%3", "2"), ("2**10", "1024"), ("0.1+0.2", "0.3")],
+    [
+        ("12*7", "84"),
+        ("84/2", "42"),
+        ("1/3", "0.3333333333"),
+        ("sqrt(49)", "7"),
+        ("-7%3", "2"),
+        ("2**10", "1024"),
+        ("0.1+0.2", "0.3"),
+    ],
 )
 def test_calculator_shows_whole_numbers_whole(expression: str, value: str) -> None:
     assert calculate(expression) == value
@@ -46,11 +55,33 @@ def test_calculator_shows_whole_numbers_whole(expression: str, value: str) -> No
 @pytest.mark.parametrize(
     "expression",
     [
-        "9**9**9", "10**201", "2**100000", "(10**50)*(10**50)", "__import__('os')", "a", "1 if 1 else 2", "[1]*10**9", "'a'*9",
-        "sqrt(-1)", "(-8)**0.5", "1e400", "round(1,-10)", "abs(1,2)", "1+", "lambda: 1", "1<2", "True", "f(1)", "(" * 150, "1" * 61, "sqrt.x",
-        "10**200/10**-200", "min()", "1j*1j",
+        "9**9**9",
+        "10**201",
+        "2**100000",
+        "(10**50)*(10**50)",
+        "__import__('os')",
+        "a",
+        "1 if 1 else 2",
+        "[1]*10**9",
+        "'a'*9",
+        "sqrt(-1)",
+        "(-8)**0.5",
+        "1e400",
+        "round(1,-10)",
+        "abs(1,2)",
+        "1+",
+        "lambda: 1",
+        "1<2",
+        "True",
+        "f(1)",
+        "(" * 150,
+        "1" * 61,
+        "sqrt.x",
+        "10**200/10**-200",
+        "min()",
+        "1j*1j",
     ],
-)  # fmt: skip
+)
 def test_calculator_refuses(expression: str) -> None:
     with pytest.raises(CalculationError):
         calculate(expression)
@@ -59,10 +90,8 @@ def test_calculator_refuses(expression: str) -> None:
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_calculator_never_raises_anything_else(expression: str) -> None:
-    try:
+    with contextlib.suppress(CalculationError):
         assert isinstance(calculate(expression), str)
-    except CalculationError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -149,12 +178,21 @@ def test_search_numbers_its_hits_and_works_without_an_index() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        "", "null", "[]", "{}", '{"name":"calculator"}', '{"name":"rm","arguments":{}}', '{"name":["calculator"],"arguments":{}}',
-        '{"name":"calculator","arguments":{"expression":7}}', '{"name":"calculator","arguments":{"expression":"1","extra":"2"}}',
-        '{"name":"calculator","arguments":"1"}', '{"name":"calculator","arguments":{"expression":"import os"},"x":1}',
-        '{"name":"signature","arguments":{"name":"a b"}}', "[" * 5000,
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"name":"calculator"}',
+        '{"name":"rm","arguments":{}}',
+        '{"name":["calculator"],"arguments":{}}',
+        '{"name":"calculator","arguments":{"expression":7}}',
+        '{"name":"calculator","arguments":{"expression":"1","extra":"2"}}',
+        '{"name":"calculator","arguments":"1"}',
+        '{"name":"calculator","arguments":{"expression":"import os"},"x":1}',
+        '{"name":"signature","arguments":{"name":"a b"}}',
+        "[" * 5000,
     ],
-)  # fmt: skip
+)
 def test_a_wrong_call_is_a_message_and_no_exception(call: str) -> None:
     result = toolbox().call(call)
     assert not result.ok and result.text.startswith("error: ") and len(result.text) <= MAX_RESULT_CHARS

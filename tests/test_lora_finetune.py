@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_agent import DOCUMENTS, OBJECTS, codec, gpt
 
 from llmm.errors import UserError
 from llmm.files import write_json
@@ -21,17 +20,27 @@ from llmm.training.lora.finetune import finetune, mean_loss
 from llmm.training.lora.instructions import NOT_THERE, is_right, make_instructions
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.transformers.gpt import save_gpt
+from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, gpt
 
 IDS = torch.tensor([[3, 40, 41, 2, 4, 50, 51, 2], [7, 60, 61, 62, 2, 8, 70, 2]])
 RECIPE = load_params().finetune.model_copy(
-    update={"rank": 4, "alpha": 4.0, "steps": 12, "warmup_steps": 2, "batch_tokens": 200, "checkpoint_every": 5, "lr": 0.02}
+    update={
+        "rank": 4,
+        "alpha": 4.0,
+        "steps": 12,
+        "warmup_steps": 2,
+        "batch_tokens": 200,
+        "checkpoint_every": 5,
+        "lr": 0.02,
+    }
 )
 
 
 def examples(count: int = 40) -> list[Example]:
     rng = random.Random(0)
     conversations = [
-        [Message("user", f"add {a} and {a}"), Message("assistant", f"The answer is {2 * a}.")] for a in rng.choices(range(99), k=count)
+        [Message("user", f"add {a} and {a}"), Message("assistant", f"The answer is {2 * a}.")]
+        for a in rng.choices(range(99), k=count)
     ]
     return encode(conversations, codec(), 64)
 
@@ -50,8 +59,11 @@ def trained(folder: Path, seed: int = 0) -> object:
 
 def test_the_loss_counts_what_the_model_writes_and_nothing_else() -> None:
     conversation = [
-        Message("user", "hi"), Message("tool_call", "{}"), Message("tool_result", "3"), Message("assistant", "ok"),
-    ]  # fmt: skip
+        Message("user", "hi"),
+        Message("tool_call", "{}"),
+        Message("tool_result", "3"),
+        Message("assistant", "ok"),
+    ]
     example = Example(*codec().example(conversation))
     learned = [token for token, written in zip(example.ids, example.written, strict=True) if written]
     assert learned == [*codec().turn(conversation[1]), *codec().turn(conversation[3])]
@@ -64,7 +76,10 @@ def test_the_loss_counts_what_the_model_writes_and_nothing_else() -> None:
 
 
 def test_batches_hold_every_example_once_an_epoch_and_little_padding() -> None:
-    many = [Example([3, *[40] * length, 2], [False] * (length + 2)) for length in random.Random(1).choices(range(5, 200), k=300)]
+    many = [
+        Example([3, *[40] * length, 2], [False] * (length + 2))
+        for length in random.Random(1).choices(range(5, 200), k=300)
+    ]
     for one in many:
         one.written[-1] = True
     seen, padded, stream = 0, 0, batches(many, 800, 1, 0)
@@ -163,7 +178,9 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_run_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     data = examples()
     save_adapter(finetune(gpt(), RECIPE, data, data, 0).model, tmp_path / "whole")
@@ -196,7 +213,9 @@ def test_instructions_are_verified_and_some_have_no_answer() -> None:
     refused = [one for one in made if not one.answerable]
     assert 0.03 < len(refused) / len(made) < 0.4
     assert all(one.messages[-1].text == NOT_THERE for one in refused)
-    assert make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(1)) == make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(1))
+    assert make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(1)) == make_instructions(
+        DOCUMENTS, OBJECTS, 50, random.Random(1)
+    )
 
 
 def test_instructions_of_a_source_without_objects_or_with_nothing_to_ask() -> None:
@@ -208,6 +227,8 @@ def test_instructions_of_a_source_without_objects_or_with_nothing_to_ask() -> No
 def test_a_wrong_answer_is_noticed() -> None:
     one = make_instructions(DOCUMENTS, OBJECTS, 50, random.Random(2))[0]
     context, question, _ = one.messages
-    wrong = type(one)(one.kind, True, (context, question, Message("assistant", "Something that is nowhere to be read.")))
+    wrong = type(one)(
+        one.kind, True, (context, question, Message("assistant", "Something that is nowhere to be read."))
+    )
     assert not is_right(wrong)
     assert passages_text([("a", "b\n"), ("c", "d")]) == "[a]\nb\n\n[c]\nd"

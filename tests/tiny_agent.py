@@ -17,19 +17,32 @@ TEXT = (
 )
 OBJECTS = [
     PythonObject(
-        f"{module}.{name}", "function", module, f"{name}(s, *, strict=True)", f"Parse a {module} text.", f"Parse a {module} text.",
-        "return s", split, 0, 60,
+        f"{module}.{name}",
+        "function",
+        module,
+        f"{name}(s, *, strict=True)",
+        f"Parse a {module} text.",
+        f"Parse a {module} text.",
+        "return s",
+        split,
+        0,
+        60,
     )
     for module, name, split in (
-        ("jay", "loads", "train"), ("jay", "dumps", "train"), ("zed", "loads", "train"), ("zed", "unpack", "val"), ("why", "compare", "test"),
+        ("jay", "loads", "train"),
+        ("jay", "dumps", "train"),
+        ("zed", "loads", "train"),
+        ("zed", "unpack", "val"),
+        ("why", "compare", "test"),
     )
-]  # fmt: skip
+]
 DOCUMENTS = [
     Document(
         module,
         f"The {module} format.",
         f'def {name}(s, *, strict=True):\n    """Parse a {module} text."""\n    return s\n\n\n'
-        + f"Reading {module} files needs an open stream. The reader of {module} stops at the first fault. Nothing is guessed then.\n",
+        + f"Reading {module} files needs an open stream. The reader of {module} stops at the first fault. "
+        + "Nothing is guessed then.\n",
     )
     for module, name in (("jay", "loads"), ("zed", "unpack"), ("why", "compare"))
 ]

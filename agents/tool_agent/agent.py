@@ -64,6 +64,4 @@ _INDEX_PARTS = (paths.INDEX, paths.ENCODER, paths.MODEL, paths.TOKENIZER, paths.
 
 def artifacts(data: Path = paths.DATA) -> dict[str, Artifact]:
     """The artifacts that an agent is made of, checked."""
-    return {
-        kind: open_artifact(data / kind, kind) for kind in ("corpus", "tokenizer", "model", "adapter", "index")
-    }
+    return {kind: open_artifact(data / kind, kind) for kind in ("corpus", "tokenizer", "model", "adapter", "index")}

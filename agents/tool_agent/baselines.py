@@ -1,4 +1,4 @@
-"""What the agent is compared with: rules instead of a model, random weights under the same grammar, and no tools at all."""
+"""What the agent is compared with: rules, random weights under the same grammar, and no tools at all."""
 
 import re
 from collections.abc import Callable, Sequence

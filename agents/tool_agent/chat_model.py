@@ -106,12 +106,9 @@ def create_limited_agent(policy: ModelPolicy, toolbox: Toolbox, steps: int = 4) 
     from langchain.agents import create_agent
     from langchain.agents.middleware import ModelCallLimitMiddleware, ToolCallLimitMiddleware
 
-    agent = create_agent(
-        ToolChatModel(policy=policy),
-        langchain_tools(toolbox),
-        middleware=[
-            ModelCallLimitMiddleware(run_limit=steps, exit_behavior="end"),
-            ToolCallLimitMiddleware(run_limit=steps, exit_behavior="continue"),
-        ],
-    )
+    limits: list[Any] = [
+        ModelCallLimitMiddleware(run_limit=steps, exit_behavior="end"),
+        ToolCallLimitMiddleware(run_limit=steps, exit_behavior="continue"),
+    ]
+    agent = create_agent(ToolChatModel(policy=policy), langchain_tools(toolbox), middleware=limits)
     return agent.with_config(recursion_limit=10 * steps + 10)

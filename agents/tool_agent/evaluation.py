@@ -122,7 +122,7 @@ def measure(task: Task, expected_answer: str, trace: Trace) -> Row:
 
 @functools.lru_cache(maxsize=1)
 def hand_written() -> list[Task]:
-    """The tasks in data/evals/agent_tasks.jsonl. Raises UserError, naming the line, where one is not as it should be."""
+    """The tasks in data/evals/agent_tasks.jsonl. Raises UserError, naming the line, where one is malformed."""
     tasks = []
     for number, line in enumerate(HAND_WRITTEN.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -130,7 +130,9 @@ def hand_written() -> list[Task]:
             calls = tuple(Call(call["kind"], call["arguments"]) for call in record["calls"])
             tasks.append(Task(record["prompt"], calls, record.get("answer", "")))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{HAND_WRITTEN}:{number}: expected prompt, calls with kind and arguments ({error})") from None
+            raise UserError(
+                f"{HAND_WRITTEN}:{number}: expected prompt, calls with kind and arguments ({error})"
+            ) from None
     return tasks
 
 

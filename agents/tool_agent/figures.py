@@ -26,9 +26,12 @@ def draw_rates(metrics: Mapping[str, Mapping[str, Any]], systems: Sequence[str],
                 axes.bar(x, 100 * rate["rate"], width * 0.92, color=_GREYS[system])
                 axes.plot([x, x], [100 * rate["low"], 100 * rate["high"]], color="black", linewidth=0.8)
                 axes.text(x, 100 * rate["high"] + 1.5, f"{100 * rate['rate']:.0f}", ha="center", fontsize=8)
-        for order, system in enumerate(systems):
+        for system in systems:
             axes.bar(0, 0, color=_GREYS[system], label=system.replace("_", " "))
-        axes.set_xticks(range(len(metrics)), [f"{name.replace('_', ' ')}\n{suite['tasks']} tasks" for name, suite in metrics.items()])
+        axes.set_xticks(
+            range(len(metrics)),
+            [f"{name.replace('_', ' ')}\n{suite['tasks']} tasks" for name, suite in metrics.items()],
+        )
         axes.set_ylabel("exact calls, % (95% interval)")
         axes.set_ylim(0, 112)
         axes.set_yticks(range(0, 101, 25))

@@ -1,8 +1,8 @@
 """What the model may write: first a role, then free text or exactly one valid call; everything else is masked out.
 
 After `<|tool_call|>` a grammar compiled by llguidance from the tools' JSON schemas allows one compact object
-`{"name":...,"arguments":{...}}` and then `<|end|>`. After `<|assistant|>` any text without special tokens goes. So every
-finished call fits its schema, whatever the weights: validity is no measure of the model.
+`{"name":...,"arguments":{...}}` and then `<|end|>`. After `<|assistant|>` any text without special tokens goes. So
+every finished call fits its schema, whatever the weights: validity is no measure of the model.
 """
 
 import json
@@ -25,7 +25,10 @@ class CallGrammar:
 
     def __init__(self, codec: ChatCodec, tools: Sequence[Tool]) -> None:
         self.codec = codec
-        self.grammar = llguidance.LLMatcher.grammar_from_json_schema(_schema(tools), overrides=_COMPACT) if tools else None
+        # without tools the role of a call is masked out, and this grammar is never asked
+        self.grammar = (
+            llguidance.LLMatcher.grammar_from_json_schema(_schema(tools), overrides=_COMPACT) if tools else ""
+        )
         self.tokenizer = llguidance.LLTokenizer(codec.tokenizer.to_str(), n_vocab=codec.vocab_size, eos_token=codec.end)
         free = torch.zeros(codec.vocab_size)
         free[[index for index in codec.special_ids if index != codec.end]] = -torch.inf

@@ -1,7 +1,7 @@
 """The agent's loop: turns of the model and results of tools, under budgets, for many tasks at once.
 
-Nothing that a model writes is executed but a call that fits a tool's schema, and code only in the sandbox. What a tool says
-is text: it cannot end a turn, open one or call anything.
+Nothing that a model writes is executed but a call that fits a tool's schema, and code only in the sandbox. What a
+tool says is text: it cannot end a turn, open one or call anything.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tasks made by program: what the user says, the calls that it asks for, and how the answer follows from the results."""
+"""Tasks made by program: what the user says, the calls that it asks for, and the answer that follows."""
 
 import dataclasses
 import hashlib
@@ -46,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Task:
-    """What a user says after `history`, the calls that it asks for in order, and the fixed answer where there are none."""
+    """What a user says after `history`, and the calls that it asks for in order, or the fixed reply to it."""
 
     prompt: str
     calls: tuple[Call, ...]
@@ -99,7 +99,11 @@ class Maker:
         table = getattr(chat, self.phrasings)
         reply = rng.choices(list(table), [len(phrasings) ** 0.5 for phrasings in table.values()])[0]
         text = vary(rng.choice(table[reply]), rng)
-        return Task(fill(text, _same(thing=rng.choice(v.OBJECTS), place=rng.choice(v.PLACES), person=rng.choice(v.PEOPLE))[0]), (), reply)
+        return Task(
+            fill(text, _same(thing=rng.choice(v.OBJECTS), place=rng.choice(v.PLACES), person=rng.choice(v.PEOPLE))[0]),
+            (),
+            reply,
+        )
 
     def two_in_one(self, rng: random.Random) -> Task:
         """Two questions in one message, answered by two calls."""
@@ -164,7 +168,7 @@ def _numbers(rng: random.Random, used: str) -> tuple[dict[str, str], dict[str, s
     texts, digits = {}, {}
     for slot in ("a", "b", "c"):
         text, value = v.number(rng, whole=whole, small=whole and slot != "a" and rng.random() < 0.5)
-        if ("**{b}" in used and slot == "b") or "sqrt" in used and rng.random() < 0.5:
+        if ("**{b}" in used and slot == "b") or ("sqrt" in used and rng.random() < 0.5):
             value = str(rng.randint(4, 12) if "**" in used else rng.randint(2, 99) ** 2)
             text = value
         elif "**" in used or "sqrt" in used:
@@ -186,11 +190,22 @@ def _program_values(rng: random.Random, used: str) -> tuple[dict[str, str], dict
     word, other = v.word(rng), v.word(rng)
     letter = rng.choice(word) if rng.random() < 0.85 else rng.choice("abcdefghijklmnopqrstuvwxyz")
     letter2 = rng.choice([c for c in "abcdefghijklmnopqrstuvwxyz" if c != letter])
-    numbers = [str(rng.randint(0, 99) if rng.random() < 0.85 else rng.randint(100, 999)) for _ in range(rng.randint(3, 7))]
+    numbers = [
+        str(rng.randint(0, 99) if rng.random() < 0.85 else rng.randint(100, 999)) for _ in range(rng.randint(3, 7))
+    ]
     if "set(" in used:
         numbers += rng.choices(numbers, k=2)
-    shown = ", ".join(numbers) if "[{list}]" in used.split(" ", 1)[1] or rng.random() < 0.7 else rng.choice(
-        (" ".join(numbers), ",".join(numbers), "[" + ", ".join(numbers) + "]", ", ".join(numbers[:-1]) + " and " + numbers[-1])
+    shown = (
+        ", ".join(numbers)
+        if "[{list}]" in used.split(" ", 1)[1] or rng.random() < 0.7
+        else rng.choice(
+            (
+                " ".join(numbers),
+                ",".join(numbers),
+                "[" + ", ".join(numbers) + "]",
+                ", ".join(numbers[:-1]) + " and " + numbers[-1],
+            )
+        )
     )
     limit = next((top for mark, top in _LIMITS if mark in used), 999)
     n = rng.randint(2, 20 if rng.random() < 0.4 else limit)
@@ -218,9 +233,10 @@ _LIMITS = (
 )
 # what a user may ask to run as it stands
 _SNIPPETS = (
-    "print({n}*2)", "len('{w}')", "'{w}'.upper()", "sum([{s}])", "max([{s}])", "'{w}'.find('{l}')", "list(range({n}))",
-    "print('{w}'*3)", "[x+1 for x in [{s}]]", "sorted([{s}])[0]", "'{w}'[0]", "'{w}'[-1]", "2**{n}", "'{w}'.capitalize()",
-    "x={n}\nx*x", "len([{s}])", "'{l}' in '{w}'", "'-'.join('{w}')", "{n}//3", "round({n}/7,2)", "abs(-{n})", "print('{w}')",
+    "print({n}*2)", "len('{w}')", "'{w}'.upper()", "sum([{s}])", "max([{s}])", "'{w}'.find('{l}')",
+    "list(range({n}))", "print('{w}'*3)", "[x+1 for x in [{s}]]", "sorted([{s}])[0]", "'{w}'[0]", "'{w}'[-1]",
+    "2**{n}", "'{w}'.capitalize()", "x={n}\nx*x", "len([{s}])", "'{l}' in '{w}'", "'-'.join('{w}')", "{n}//3",
+    "round({n}/7,2)", "abs(-{n})", "print('{w}')",
 )  # fmt: skip
 
 

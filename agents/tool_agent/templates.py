@@ -14,16 +14,17 @@ _SLOT = re.compile(r"(\{\w+\})")
 
 # Around a phrasing that starts with a verb in the imperative ("!add {a} and {b}")
 _BEFORE_IMPERATIVE = (
-    "please {x}", "can you {x}?", "could you {x}?", "{x} please", "{x}, please.", "i need you to {x}", "i'd like you to {x}.",
-    "would you {x}?", "could you please {x}?", "hey, {x}", "quickly {x}", "help me {x}", "i want to {x}", "let's {x}",
-    "would you mind helping me {x}?", "now {x}.", "ok, {x}", "hi! {x}", "can you {x} for me?", "go ahead and {x}",
-    "your task: {x}", "i have to {x}", "{x}!", "{x} for me", "kindly {x}.", "try to {x}", "i would like to {x}.",
+    "please {x}", "can you {x}?", "could you {x}?", "{x} please", "{x}, please.", "i need you to {x}",
+    "i'd like you to {x}.", "would you {x}?", "could you please {x}?", "hey, {x}", "quickly {x}", "help me {x}",
+    "i want to {x}", "let's {x}", "would you mind helping me {x}?", "now {x}.", "ok, {x}", "hi! {x}",
+    "can you {x} for me?", "go ahead and {x}", "your task: {x}", "i have to {x}", "{x}!", "{x} for me", "kindly {x}.",
+    "try to {x}", "i would like to {x}.",
 )  # fmt: skip
 # Around any other phrasing
 _AROUND_OTHER = (
-    "hi, {x}", "hello! {x}", "hey {x}", "so, {x}", "quick question: {x}", "{x} thanks!", "tell me: {x}", "one more thing, {x}",
-    "um, {x}", "question: {x}", "ok so {x}", "please help: {x}", "hmm, {x}", "{x} thank you", "i was wondering, {x}",
-    "good morning, {x}", "{x} any idea?",
+    "hi, {x}", "hello! {x}", "hey {x}", "so, {x}", "quick question: {x}", "{x} thanks!", "tell me: {x}",
+    "one more thing, {x}", "um, {x}", "question: {x}", "ok so {x}", "please help: {x}", "hmm, {x}", "{x} thank you",
+    "i was wondering, {x}", "good morning, {x}", "{x} any idea?",
 )  # fmt: skip
 
 

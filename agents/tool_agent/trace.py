@@ -1,4 +1,4 @@
-"""What an agent did for one task, as JSON that depends on nothing but what happened: replayed, it comes out the same."""
+"""What an agent did for one task, as JSON without times: replayed, it comes out the same."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -71,7 +71,9 @@ class Trace:
                 value["stop"],
             )
         except (KeyError, TypeError) as error:
-            raise UserError(f"this is no trace of an agent ({error}): expected task, policy, history, steps, answer, stop") from None
+            raise UserError(
+                f"this is no trace of an agent ({error}): expected task, policy, history, steps, answer, stop"
+            ) from None
 
     def save(self, path: Path) -> None:
         """Write the trace as JSON."""

@@ -1,4 +1,4 @@
-"""Tool conversations to learn from, executed with the real tools: every result is real, every answer follows from it."""
+"""Tool conversations to learn from, executed with the real tools: every answer follows from a real result."""
 
 import random
 from collections.abc import Sequence

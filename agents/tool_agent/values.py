@@ -7,73 +7,95 @@ from dataclasses import dataclass
 
 from llmm.corpus import Document, PythonObject
 
-THINGS = (
-    "apples books coins pens marbles stamps tickets cards shells eggs cookies bottles stickers flowers chairs oranges "
-    "candles bricks photos buttons pencils plates toys cups keys balloons letters lamps screws boxes cakes rings"
-).split()
-PEOPLE = (
-    "Anna Ben Carla David Emma Felix Grace Hugo Ines Jan Kate Leo Maria Nina Omar Paula Quentin Rosa Sam Tina Uwe Vera "
-    "Will Xenia Yusuf Zoe Tom Lisa Mark Julia"
-).split()
-PLACES = (
-    "Paris Berlin London Rome Madrid Tokyo Vienna Oslo Lisbon Prague Dublin Athens Cairo Lima Delhi Boston Chicago "
-    "Toronto Sydney Warsaw Seoul Geneva Milan Hamburg"
-).split()
-OBJECTS = "phone pizza car laptop bicycle jacket guitar sofa watch camera sandwich lamp ring book ticket radio".split()
-COMMON_WORDS = (
-    "banana window garden python level table orange planet mirror yellow river candle summer winter letter kitchen "
-    "market bridge silver pepper rabbit tunnel coffee butter carrot hammer ladder madam radar civic noon racecar kayak "
-    "mississippi alphabet elephant notebook computer keyboard mountain umbrella chocolate sandwich hospital diamond "
-    "balloon tomorrow question language sentence paragraph dictionary station forest island castle dragon wizard cloud "
-    "thunder bottle rocket engine camera pencil school teacher doctor farmer hello world cheese bread lemon tiger zebra"
-).split()
-_DEEDS = (
-    ("open", "read", "write", "close", "copy", "move", "delete", "parse", "create", "rename", "compress", "lock", "split"),
-    ("a file", "a zip archive", "a csv file", "a json file", "a text file", "a directory", "a config file", "an xml document",
-     "a temporary file", "a tar archive", "a log file", "a sqlite database", "an email message", "a binary file"),
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+THINGS = _words("""
+    apples books coins pens marbles stamps tickets cards shells eggs cookies bottles stickers flowers chairs
+    oranges candles bricks photos buttons pencils plates toys cups keys balloons letters lamps screws boxes cakes
+    rings
+""")
+PEOPLE = _words("""
+    Anna Ben Carla David Emma Felix Grace Hugo Ines Jan Kate Leo Maria Nina Omar Paula Quentin Rosa Sam Tina Uwe
+    Vera Will Xenia Yusuf Zoe Tom Lisa Mark Julia
+""")
+PLACES = _words("""
+    Paris Berlin London Rome Madrid Tokyo Vienna Oslo Lisbon Prague Dublin Athens Cairo Lima Delhi Boston Chicago
+    Toronto Sydney Warsaw Seoul Geneva Milan Hamburg
+""")
+OBJECTS = _words("""
+    phone pizza car laptop bicycle jacket guitar sofa watch camera sandwich lamp ring book ticket radio
+""")
+COMMON_WORDS = _words("""
+    banana window garden python level table orange planet mirror yellow river candle summer winter letter kitchen
+    market bridge silver pepper rabbit tunnel coffee butter carrot hammer ladder madam radar civic noon racecar
+    kayak mississippi alphabet elephant notebook computer keyboard mountain umbrella chocolate sandwich hospital
+    diamond balloon tomorrow question language sentence paragraph dictionary station forest island castle dragon
+    wizard cloud thunder bottle rocket engine camera pencil school teacher doctor farmer hello world cheese bread
+    lemon tiger zebra
+""")
+_DEED_VERBS_COMMON = _words("open read write close copy move delete parse create rename compress lock split")
+_DEED_OBJECTS = (
+    "a file", "a zip archive", "a csv file", "a json file", "a text file", "a directory", "a config file",
+    "an xml document", "a temporary file", "a tar archive", "a log file", "a sqlite database", "an email message",
+    "a binary file",
 )  # fmt: skip
 _MORE_DEEDS = (
-    "sort a list by a key", "parse command line arguments", "run a program and get its output", "measure elapsed time",
-    "send an http request", "download a web page", "generate random numbers", "format a date", "parse a date string",
-    "add days to a date", "match a regular expression", "count items in a list", "merge two dictionaries", "start a thread",
-    "wait for several threads", "share data between processes", "encode text as base64", "compute a hash of a file",
-    "convert a string to bytes", "round a decimal number", "walk a directory tree", "join two paths", "check if a file exists",
-    "read environment variables", "log messages to a file", "write unit tests", "profile my program", "catch an exception",
-    "pickle an object", "open a socket", "listen on a port", "send an email", "schedule a function call", "wrap long lines",
+    "sort a list by a key", "parse command line arguments", "run a program and get its output",
+    "measure elapsed time", "send an http request", "download a web page", "generate random numbers", "format a date",
+    "parse a date string", "add days to a date", "match a regular expression", "count items in a list",
+    "merge two dictionaries", "start a thread", "wait for several threads", "share data between processes",
+    "encode text as base64", "compute a hash of a file", "convert a string to bytes", "round a decimal number",
+    "walk a directory tree", "join two paths", "check if a file exists", "read environment variables",
+    "log messages to a file", "write unit tests", "profile my program", "catch an exception", "pickle an object",
+    "open a socket", "listen on a port", "send an email", "schedule a function call", "wrap long lines",
     "compare two files", "find the most common elements", "build an argument parser", "read a line from the terminal",
     "hide a password prompt", "iterate over pairs", "cache the results of a function", "make an abstract class",
     "copy an object deeply", "print a data structure nicely", "translate a message", "colour terminal output",
     "read a wave file", "build a calendar", "use a priority queue", "bisect a sorted list", "create a named tuple",
     "time a small snippet", "trace memory allocations", "disassemble bytecode", "inspect the source of a function",
-    "run a local web server", "parse a url", "escape html", "handle signals", "define an enum", "validate an ip address",
+    "run a local web server", "parse a url", "escape html", "handle signals", "define an enum",
+    "validate an ip address",
 )  # fmt: skip
 _MORE_TOPICS = (
     "regular expressions", "zip files", "json", "sockets", "threads", "asyncio", "decorators", "context managers",
     "date and time", "time zones", "random numbers", "file permissions", "temporary files", "logging", "unit tests",
-    "command line arguments", "environment variables", "iterators", "generators", "data classes", "enumerations", "hashing",
-    "base64", "csv files", "xml parsing", "http servers", "url parsing", "email messages", "subprocesses", "signals",
-    "memory usage", "garbage collection", "type hints", "abstract classes", "complex numbers", "fractions", "decimals",
-    "heaps", "queues", "string formatting", "text wrapping", "unicode", "locales", "file paths", "glob patterns", "pickling",
-    "sqlite databases", "compression", "tar archives", "cookies", "ssl certificates", "profiling", "debugging", "bytecode",
-    "syntax trees", "tokenizing", "weak references", "copying objects", "event loops", "coroutines", "futures", "locks",
-    "semaphores", "process pools", "named tuples", "counters", "ordered dictionaries", "default dictionaries", "statistics",
-    "secrets", "passwords", "terminal control", "curses", "tkinter widgets", "turtle graphics", "audio files", "calendars",
+    "command line arguments", "environment variables", "iterators", "generators", "data classes", "enumerations",
+    "hashing", "base64", "csv files", "xml parsing", "http servers", "url parsing", "email messages", "subprocesses",
+    "signals", "memory usage", "garbage collection", "type hints", "abstract classes", "complex numbers", "fractions",
+    "decimals", "heaps", "queues", "string formatting", "text wrapping", "unicode", "locales", "file paths",
+    "glob patterns", "pickling", "sqlite databases", "compression", "tar archives", "cookies", "ssl certificates",
+    "profiling", "debugging", "bytecode", "syntax trees", "tokenizing", "weak references", "copying objects",
+    "event loops", "coroutines", "futures", "locks", "semaphores", "process pools", "named tuples", "counters",
+    "ordered dictionaries", "default dictionaries", "statistics", "secrets", "passwords", "terminal control",
+    "curses", "tkinter widgets", "turtle graphics", "audio files", "calendars",
 )  # fmt: skip
 _DEED_VERBS = frozenset(
-    "return create get set check add remove read write parse convert find compute print open close make build test send "
-    "load save copy compare call format encode decode run start stop wait register list delete extract generate insert "
-    "raise store update use walk yield define display draw handle iterate join match move replace search show sort".split()
+    _words("""
+    return create get set check add remove read write parse convert find compute print open close make build test
+    send load save copy compare call format encode decode run start stop wait register list delete extract generate
+    insert raise store update use walk yield define display draw handle iterate join match move replace search show
+    sort
+""")
 )
-_STOP = frozenset("a an the of to in and or is are for with by from on that this it its be as if at not no".split())
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = ". . twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SYLLABLES = (
-    "ba be bo ca ce co da de do el en er fa fi fo ga ge go ha he in ka ke ko la le lo ma me mo na ne no or pa pe po ra re ro "
-    "sa se so ta te to un va ve vo wa we za zo ix ur th st ch qu"
-).split()
+_STOP = frozenset(
+    _words("""
+    a an the of to in and or is are for with by from on that this it its be as if at not no
+""")
+)
+_UNITS = _words("""
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen
+""")
+_TENS = _words("""
+    . . twenty thirty forty fifty sixty seventy eighty ninety
+""")
+_SYLLABLES = _words("""
+    ba be bo ca ce co da de do el en er fa fi fo ga ge go ha he in ka ke ko la le lo ma me mo na ne no or pa pe po
+    ra re ro sa se so ta te to un va ve vo wa we za zo ix ur th st ch qu
+""")
 
 
 @dataclass(frozen=True)
@@ -85,8 +107,10 @@ class Values:
     deeds: tuple[str, ...]
 
 
-def collect_values(documents: Sequence[Document], objects: Sequence[PythonObject], everything: Sequence[PythonObject]) -> Values:
-    """Names, topics and deeds of one split. `everything` is what a name is looked up in: a suffix must be unique there."""
+def collect_values(
+    documents: Sequence[Document], objects: Sequence[PythonObject], everything: Sequence[PythonObject]
+) -> Values:
+    """Names, topics and deeds of one split; a suffix is a name where it is unique in `everything`."""
     suffixes: dict[str, int] = {}
     for item in everything:
         parts = item.qualname.split(".")
@@ -100,10 +124,18 @@ def collect_values(documents: Sequence[Document], objects: Sequence[PythonObject
         if len(item.qualname) <= 60 and len(item.signature) <= 160 and "__" not in item.qualname:
             names.append(item.qualname)
             parts = item.qualname.split(".")
-            names += [s for n in (1, 2) if n < len(parts) and suffixes.get(s := ".".join(parts[-n:])) == 1 and len(s) > 3]
+            names += [
+                s for n in (1, 2) if n < len(parts) and suffixes.get(s := ".".join(parts[-n:])) == 1 and len(s) > 3
+            ]
         words = item.summary.rstrip(".").split()
-        if words and words[0].lower().rstrip("s") in _DEED_VERBS and all(re.fullmatch(r"[A-Za-z,'-]+", w) for w in words):
-            deed = " ".join([words[0].lower() if words[0].lower() in _DEED_VERBS else words[0].lower()[:-1], *words[1:8]])
+        if (
+            words
+            and words[0].lower().rstrip("s") in _DEED_VERBS
+            and all(re.fullmatch(r"[A-Za-z,'-]+", w) for w in words)
+        ):
+            deed = " ".join(
+                [words[0].lower() if words[0].lower() in _DEED_VERBS else words[0].lower()[:-1], *words[1:8]]
+            )
             deeds.add(deed.rstrip(",").lower())
         topics.update(_topics_in(item.summary))
     for document in documents:
@@ -119,7 +151,12 @@ def _topics_in(text: str) -> set[str]:
     for start in range(0, len(words), 3):
         for length in (1, 2, 3):
             span = words[start : start + length]
-            if len(span) == length and all(w[0].isalpha() for w in span) and span[0] not in _STOP and span[-1] not in _STOP:
+            if (
+                len(span) == length
+                and all(w[0].isalpha() for w in span)
+                and span[0] not in _STOP
+                and span[-1] not in _STOP
+            ):
                 found.add(" ".join(span))
     return found
 
@@ -177,7 +214,9 @@ def made_up_name(rng: random.Random) -> str:
         if position and rng.random() < 0.4:
             parts.append("".join(w.capitalize() for w in words))
         else:
-            parts.append("_".join(words) if rng.random() < 0.7 else words[0] + "".join(w.capitalize() for w in words[1:]))
+            parts.append(
+                "_".join(words) if rng.random() < 0.7 else words[0] + "".join(w.capitalize() for w in words[1:])
+            )
     if rng.random() < 0.1:
         parts[-1] += str(rng.randint(1, 9))
     return ".".join(parts)
@@ -202,7 +241,7 @@ def deed(rng: random.Random, values: Values) -> str:
         return rng.choice(values.deeds)
     if kind < 0.75:
         return rng.choice(_MORE_DEEDS)
-    return f"{rng.choice(_DEEDS[0])} {rng.choice(_DEEDS[1])}"
+    return f"{rng.choice(_DEED_VERBS_COMMON)} {rng.choice(_DEED_OBJECTS)}"
 
 
 def name(rng: random.Random, values: Values) -> str:

@@ -10,7 +10,7 @@ THANKS = "You are welcome."
 BYE = "Goodbye!"
 WHO = "I am a small language model, trained from scratch on this machine."
 ABILITIES = "I can calculate, search the documentation, look up signatures and run small Python programs."
-NO_TOOL = "I have no tool for that. I can calculate, search the documentation, look up signatures and run small Python programs."
+NO_TOOL = f"I have no tool for that. {ABILITIES}"
 FINE = "I am a program, but all works well. How can I help?"
 NEXT = "All right. What is next?"
 

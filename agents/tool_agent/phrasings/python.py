@@ -274,12 +274,18 @@ DEV: Table = {
 TEST: Table = {
     "sum(i*i for i in range(1,{n}+1))": ["if i square every number from 1 to {n} and add them up, what comes out?"],
     "sum(range(1,{n}+1))": ["what is the total of all whole numbers from 1 to {n}?"],
-    "'{word}'[::-1]": ["give me {word} with its letters reversed", "what would '{word}' be spelled from the end to the start?"],
+    "'{word}'[::-1]": [
+        "give me {word} with its letters reversed",
+        "what would '{word}' be spelled from the end to the start?",
+    ],
     "'{word}'.count('{letter}')": ["find the number of times {letter} shows up in {word}"],
     "len('{word}')": ["what's the number of letters in {word}?"],
     "'{word}'.upper()": ["i want {word} in all capital letters"],
     "'{word}'*{n}": ["can you give me {word} repeated {n} times"],
-    "sorted([{list}])": ["could you order {list} from the smallest to the largest", "please bring {list} into ascending order"],
+    "sorted([{list}])": [
+        "could you order {list} from the smallest to the largest",
+        "please bring {list} into ascending order",
+    ],
     "sorted([{list}],reverse=True)": ["arrange {list} in descending order"],
     "max([{list}])": ["out of {list}, which is the maximum?"],
     "min([{list}])": ["tell me the smallest among {list}"],

@@ -39,7 +39,7 @@ def attach_lora(gpt: GPT, rank: int, alpha: float, dropout: float, seed: int) ->
     gpt.config = _PeftConfig(**vars(gpt.config))
     if gpt.config.tie_embeddings:
         # with these two, peft puts the trained tokens into the read-out as well as into the embedding
-        gpt._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # type: ignore[assignment]
+        gpt._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
         object.__setattr__(gpt, "get_input_embeddings", lambda: gpt.model.embed_tokens)
     config = LoraConfig(
         r=rank,
@@ -51,11 +51,11 @@ def attach_lora(gpt: GPT, rank: int, alpha: float, dropout: float, seed: int) ->
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # peft draws A from the global generator
-        return get_peft_model(gpt, config)  # type: ignore[arg-type]
+        return get_peft_model(gpt, config)
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors as peft does, with the same bytes for the same weights."""
+    """Write adapter_config.json and adapter_model.safetensors as peft does; the same weights give the same bytes."""
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)
     config = read_json(folder / "adapter_config.json")
@@ -69,7 +69,11 @@ def load_tuned(adapter: Path, model: Path, tokenizer: Path) -> tuple[GPT, Artifa
 
     Raises UserError where the adapter belongs to another model, or the model to another tokenizer.
     """
-    base, words, artifact = open_artifact(model, "model"), open_artifact(tokenizer, "tokenizer"), open_artifact(adapter, "adapter")
+    base, words, artifact = (
+        open_artifact(model, "model"),
+        open_artifact(tokenizer, "tokenizer"),
+        open_artifact(adapter, "adapter"),
+    )
     base.require(words)
     artifact.require(base)
     artifact.require(words)

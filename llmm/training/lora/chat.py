@@ -47,7 +47,7 @@ class ChatCodec:
         self.role_ids: dict[Role, int] = {
             role: self._id(f"<|{role}|>")
             for role in ("system", "context", "user", "assistant", "tool_call", "tool_result")
-        }  # type: ignore[assignment]
+        }
         self.special_ids = sorted(
             index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )

@@ -1,10 +1,11 @@
 """Questions about the source with a passage to read, made by program: every answer stands in the passage or is refused.
 
 For Python sources the questions are about documented objects (what one does, its signature, where it lives); for every
-source there are questions about titles, sections and sentences. Some passages do not hold the answer: then the right one is
-`NOT_THERE`. Questions without a passage are no part of this: the assistant looks those up with its tools.
+source there are questions about titles and sentences. Some passages do not hold the answer: then `NOT_THERE` is right.
+Questions without a passage are no part of this: the assistant looks those up with its tools.
 """
 
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -20,26 +21,32 @@ _CODE = re.compile(r"[=(){}\[\]<>#_\\|]")
 _DISTRACTED = 0.35  # share of questions with passages that are beside the point
 
 _SUMMARY = (
-    "what does {name} do?", "what is {name}?", "what is {name} for?", "explain {name}", "describe {name}", "tell me what {name} does",
-    "what is the purpose of {name}?", "what happens when I call {name}?", "summarise {name}", "according to the context, what does {name} do?",
-    "what is {name} used for?", "in one sentence: {name}", "give me a short description of {name}", "why would I use {name}?",
+    "what does {name} do?", "what is {name}?", "what is {name} for?", "explain {name}", "describe {name}",
+    "tell me what {name} does", "what is the purpose of {name}?", "what happens when I call {name}?",
+    "summarise {name}", "according to the context, what does {name} do?", "what is {name} used for?",
+    "in one sentence: {name}", "give me a short description of {name}", "why would I use {name}?",
 )  # fmt: skip
 _SIGNATURE = (
-    "what is the signature of {name}?", "signature of {name}", "how is {name} called?", "which arguments does {name} take?",
-    "what are the parameters of {name}?", "show me the signature of {name}", "how do I call {name}?", "what can I pass to {name}?",
-    "parameters of {name}", "what arguments does {name} accept?", "list the arguments of {name}", "what does the definition of {name} look like?",
+    "what is the signature of {name}?", "signature of {name}", "how is {name} called?",
+    "which arguments does {name} take?", "what are the parameters of {name}?", "show me the signature of {name}",
+    "how do I call {name}?", "what can I pass to {name}?", "parameters of {name}",
+    "what arguments does {name} accept?", "list the arguments of {name}",
+    "what does the definition of {name} look like?",
 )  # fmt: skip
 _MODULE = (
     "where does {name} live?", "which module has {name}?", "in which module is {name}?", "where is {name} defined?",
-    "where do I import {name} from?", "what module does {name} belong to?", "which module defines {name}?", "where can I find {name}?",
+    "where do I import {name} from?", "what module does {name} belong to?", "which module defines {name}?",
+    "where can I find {name}?",
 )  # fmt: skip
 _WHICH_DOCUMENT = (
     'which document says "{quote}"?', 'where does it say "{quote}"?', 'in which passage does "{quote}" stand?',
-    'which of these mentions "{quote}"?', 'what is the title of the text with "{quote}"?', 'find "{quote}": which document is it in?',
+    'which of these mentions "{quote}"?', 'what is the title of the text with "{quote}"?',
+    'find "{quote}": which document is it in?',
 )  # fmt: skip
 _WHAT_FOLLOWS = (
-    'what follows "{quote}"?', 'what comes after "{quote}"?', 'continue: "{quote}"', 'what is the next sentence after "{quote}"?',
-    'complete the text after "{quote}"', 'what does the text say after "{quote}"?',
+    'what follows "{quote}"?', 'what comes after "{quote}"?', 'continue: "{quote}"',
+    'what is the next sentence after "{quote}"?', 'complete the text after "{quote}"',
+    'what does the text say after "{quote}"?',
 )  # fmt: skip
 
 
@@ -75,7 +82,7 @@ def make_instructions(
 
 def is_right(instruction: Instruction) -> bool:
     """Whether the answer of `instruction` stands in its passages, or rightly says that nothing there answers it."""
-    context, question, answer = (message.text for message in instruction.messages)
+    context, _, answer = (message.text for message in instruction.messages)
     if not instruction.answerable:
         return answer == NOT_THERE
     words = answer
@@ -86,9 +93,7 @@ def is_right(instruction: Instruction) -> bool:
 
 def _about_object(texts: dict[str, Document], known: Sequence[PythonObject], rng: random.Random) -> Instruction | None:
     item = rng.choice(known)
-    kind, phrasings = rng.choices(
-        (("summary", _SUMMARY), ("signature", _SIGNATURE), ("module", _MODULE)), (3, 2, 1)
-    )[0]
+    kind, phrasings = rng.choices((("summary", _SUMMARY), ("signature", _SIGNATURE), ("module", _MODULE)), (3, 2, 1))[0]
     if kind == "summary" and not item.summary:
         return None
     name = rng.choice((item.qualname, ".".join(item.qualname.split(".")[-2:]), item.qualname.rsplit(".", 1)[-1]))
@@ -104,7 +109,9 @@ def _about_object(texts: dict[str, Document], known: Sequence[PythonObject], rng
     if not passages:
         return None
     rng.shuffle(passages)
-    answer = {"summary": item.summary, "signature": item.signature, "module": f"It is in the module {item.module}."}[kind]
+    answer = {"summary": item.summary, "signature": item.signature, "module": f"It is in the module {item.module}."}[
+        kind
+    ]
     return _instruction(kind, answerable, passages, rng.choice(phrasings).format(name=name), answer, rng)
 
 
@@ -165,7 +172,7 @@ def _sentence_pairs(text: str, rng: random.Random) -> list[tuple[str, str]]:
         sentences = re.split(r"(?<=[.!?]) (?=[A-Z])", " ".join(paragraph.split()))
         pairs += [
             (first, second)
-            for first, second in zip(sentences, sentences[1:], strict=False)
+            for first, second in itertools.pairwise(sentences)
             if 25 <= len(first) <= 160 and 15 <= len(second) <= 160 and first[0].isupper() and second[-1] in ".!?"
         ]
     return rng.sample(pairs, min(len(pairs), 6))
