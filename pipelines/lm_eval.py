@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from llmm import lineage, paths
+from llmm.device import pick_device
 from llmm.figures import BASELINE_COLOUR, new_figure, save_figure
 from llmm.files import read_json, write_json
 from llmm.params import Params
 from llmm.training.pretraining.bits_per_byte import Score, score, token_bytes
 from llmm.training.pretraining.data import TokenShards
 from llmm.training.pretraining.folder import PretrainedModel, load_model
-from llmm.training.pretraining.recipe import pick_device
 from llmm.transformers.gpt.generate import generate
 from llmm.transformers.gpt.sampling import Sampler
 from pipelines.stage import run_stage

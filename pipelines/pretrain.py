@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from llmm import lineage, paths
+from llmm.device import pick_device
 from llmm.errors import UserError
 from llmm.files import atomic_folder, write_json, write_text
 from llmm.params import Params
@@ -21,7 +22,6 @@ from llmm.training.pretraining.bits_per_byte import token_bytes
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.data import TokenShards
 from llmm.training.pretraining.folder import write_model
-from llmm.training.pretraining.recipe import pick_device
 from llmm.training.pretraining.trainer import TrainingRun, train
 from llmm.training.tokenizer import load_tokenizer
 from pipelines.stage import follow_dvc_into_death, run_stage

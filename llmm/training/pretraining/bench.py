@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmm.device import pick_device
 from llmm.params import load_params
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
     compile_blocks,
     next_token_loss,
-    pick_device,
     precision,
 )
 

@@ -13,6 +13,9 @@ from llmm.foundations.optimizers.schedules import warmup_stable_decay
 from llmm.params import PretrainParams
 from llmm.transformers.gpt import GPT, GPTConfig
 
+# three bring all singular values above 2% of the norm into [0.7, 1.2], five those above 0.3%; they cost 3/5 of the time
+NEWTON_SCHULZ_STEPS = 3
+
 
 def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
     """A GPT of the recipe's sizes with fresh weights; the same seed gives the same weights."""
@@ -39,7 +42,7 @@ def build_optimizers(model: GPT, recipe: PretrainParams) -> list[Optimizer]:
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay),
+        Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, newton_schulz_steps=NEWTON_SCHULZ_STEPS),
         AdamW(others, lr=recipe.adamw_lr, betas=(0.9, 0.95)),
     ]
 
@@ -51,11 +54,6 @@ def set_learning_rates(optimizers: list[Optimizer], recipe: PretrainParams, step
         for group in optimizer.param_groups:
             group["lr"] = peak * factor
     return factor
-
-
-def pick_device() -> torch.device:
-    """LLMM_DEVICE where it is set, else a CUDA GPU where there is one, else the CPU."""
-    return torch.device(os.environ.get("LLMM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def compile_blocks(model: GPT, device: torch.device) -> bool:

@@ -1,0 +1,91 @@
+"""Fills the generated parts of README.md from the metrics: `python -m pipelines.documents [--check]`.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `--check` changes nothing and fails where
+a part is not what the metrics say.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from llmm import paths
+from llmm.errors import UserError
+from llmm.files import read_json, write_text
+from pipelines.summary import Summary, collect
+
+DOCUMENTS = (Path("README.md"), Path("experiments_log.md"), Path("learning_journal.md"))
+PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
+
+
+def results(summary: Summary) -> str:
+    """Each measure beside its baselines."""
+    rows = ["| what | measure | ours | 95% interval | baselines |", "|---|---|---|---|---|"]
+    for m in summary.measures:
+        interval = f"{m.interval[0]:.3f} to {m.interval[1]:.3f}" if m.interval else ""
+        beside = ", ".join(f"{name} {value:.3f}" for name, value in m.baselines.items())
+        value = f"**{m.value:.3f}**" if m.beats_all else f"{m.value:.3f}"
+        rows.append(f"| {m.what} | {m.unit} | {value} | {interval} | {beside} |")
+    return "\n".join([*rows, "", "Bold: better than every baseline beside it.", ""])
+
+
+def costs(summary: Summary) -> str:
+    """Time and peak memory of each stage of the run whose metrics are committed."""
+    rows = ["| stage | seconds | peak memory, MiB |", "|---|---|---|"]
+    rows += [f"| {stage['stage']} | {stage['seconds']:.0f} | {stage['peak_memory_mib']} |" for stage in summary.stages]
+    total = sum(stage["seconds"] for stage in summary.stages)
+    peak = max(stage["peak_memory_mib"] for stage in summary.stages)
+    return "\n".join([*rows, f"| **together** | **{total:.0f}** | **{peak}** |", "", "On two CPU cores.", ""])
+
+
+def sample(summary: Summary) -> str:
+    """What the pretrained model writes after the first tokens of a test document."""
+    text = (summary.sample["prompt"] + summary.sample["text"]).replace("```", "'''")
+    return f"```text\n{text.rstrip()}\n```\n"
+
+
+def retrieval_verdict(_: Summary) -> str:
+    """The sentence of the retrieval evaluation on whether the hybrid beats BM25."""
+    return f"{read_json(paths.METRICS / 'rag_eval.json')['verdict']}\n"
+
+
+PARTS: dict[str, Callable[[Summary], str]] = {
+    "results": results,
+    "costs": costs,
+    "sample": sample,
+    "retrieval-verdict": retrieval_verdict,
+}
+
+
+def render(text: str, summary: Summary) -> str:
+    """`text` with its generated parts filled. Raises UserError for a part that nobody generates."""
+
+    def fill(match: re.Match[str]) -> str:
+        if match["name"] not in PARTS:
+            raise UserError(f"no generated part is called {match['name']}: expected one of {', '.join(PARTS)}")
+        return f"{match[1]}{PARTS[match['name']](summary)}{match[4]}"
+
+    return PART.sub(fill, text)
+
+
+def main() -> None:
+    """Rewrite the documents, or with `--check` say which are not true any more."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.documents", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail where a part has drifted")
+    check = parser.parse_args().check
+    summary = collect()
+    drifted = []
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        if (rendered := render(text, summary)) != text:
+            drifted.append(str(path))
+            if not check:
+                write_text(path, rendered)
+    if drifted:
+        print(f"{'drifted' if check else 'rewritten'}: {', '.join(drifted)}")
+    sys.exit(1 if check and drifted else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""A copy of the project in which the whole pipeline has run at toy size, made once for the tests that need it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def project_files() -> list[str]:
+    """Files that git tracks, or would if they were added, as they are in the working tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def copy_project(folder: Path) -> Path:
+    """The project's files in a git repository of their own, with this environment's `.venv`."""
+    for name in project_files():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    for command in (
+        ["git", "init", "-q", "-b", "main"],
+        ["git", "add", "-A"],
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "copy"],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a shell in `folder` has once the environment is active."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "DVC_", "LLMM_"))}
+    return clean | {
+        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+        "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
+        "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
+    }  # fmt: skip
+
+
+def runner(folder: Path) -> Run:
+    """Runs a shell command in `folder`; fails the test where it fails, unless `check` is False."""
+
+    def run(command: str, check: bool = True, timeout: float = 600) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            command, shell=True, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=timeout
+        )
+        if check:
+            assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which `make repro PRESET=smoke` has run."""
+    folder = copy_project(tmp_path_factory.mktemp("smoke"))
+    done = runner(folder)("make repro PRESET=smoke")
+    (folder / "repro.log").write_text(done.stdout + done.stderr)
+    runner(folder)("git add -A && git commit -qm smoke")
+    return folder

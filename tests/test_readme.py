@@ -1,0 +1,60 @@
+"""Every command of the README runs, and every generated part is what the metrics say."""
+
+import re
+import shutil
+
+import pytest
+
+from pipelines.documents import DOCUMENTS, render
+from pipelines.summary import collect
+from tests.conftest import ROOT, runner
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
+]
+# with figures that this small run cannot have, or what another test covers
+SETUP = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(smoke, command):
+    run = runner(smoke)
+    shutil.rmtree(smoke / "exported", ignore_errors=command.startswith("llmm export"))
+    try:
+        done = run(command)
+        assert done.stdout.strip()
+        assert "Traceback" not in done.stderr
+    finally:
+        if command.startswith(("dvc", "python -m")):
+            run("git checkout -q . && dvc checkout -q -f")
+
+
+def test_the_setup_commands_are_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z]+)", README))
+    assert named <= targets
+
+
+def test_the_message_that_the_readme_shows_is_the_message():
+    from llmm.errors import UserError
+    from llmm.params import load_params, validate
+
+    raw = load_params(ROOT / "params.yaml").model_dump()
+    raw["pretrain"]["n_head"] = 5
+    with pytest.raises(UserError) as raised:
+        validate(raw)
+    assert f"pretrain: {raised.value}" in README
+
+
+def test_links_and_pictures_are_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_generated_parts_are_what_the_metrics_say(document, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = document.read_text(encoding="utf-8")
+    assert render(text, collect()) == text
