@@ -31,13 +31,16 @@ def main(params: Params) -> dict[str, Any]:
     print(f"embedding {len(chunks)} chunks", flush=True)
     started = time.perf_counter()
     retriever = best_retriever(ENCODER, p.retriever)
-    index = SearchIndex.build(chunks, encoder, p, IndexSettings(retriever, p.fusion, p.dense_weight, 0.0))
+    index = SearchIndex.build(chunks, encoder, p, IndexSettings(retriever, p.fusion, p.dense_weight))
     seconds = time.perf_counter() - started
 
     asked = make_questions(objects, documents, "val", CALIBRATION_QUESTIONS, params.seed)
     invented = unanswerable_questions(objects, "val", CALIBRATION_QUESTIONS, params.seed)
     threshold, shares = calibrated_threshold(index, asked, invented)
-    index.settings = dataclasses.replace(index.settings, answer_threshold=round(threshold, 6))
+    name = "definition_threshold" if index.definitions else "sentence_threshold"
+    if asked and invented:
+        calibrated = {**dataclasses.asdict(index.settings), name: round(threshold, 6)}
+        index.settings = IndexSettings(**calibrated)
     with atomic_folder(INDEX) as temporary:
         index.save(temporary)
         lineage.seal(temporary, "index", [corpus, encoder_artifact], INDEX)
@@ -53,13 +56,14 @@ def main(params: Params) -> dict[str, Any]:
             "dimension": encoder.dimension,
             "retriever": retriever,
             "bytes": sizes,
-            "answer_threshold": index.settings.answer_threshold,
+            "definition_threshold": index.settings.definition_threshold,
+            "sentence_threshold": index.settings.sentence_threshold,
             "val": {name: round(share, 4) for name, share in shares.items()},
         },
     )
     if retriever != p.retriever:
         print(f"{p.retriever} retrieval was no better than {retriever} on validation: {retriever} is the default")
-    print(f"{len(chunks)} chunks, {sum(sizes.values()) / 1e6:.1f} MB; answers from a confidence of {threshold:.2f} on")
+    print(f"{len(chunks)} chunks, {sum(sizes.values()) / 1e6:.1f} MB; {name.replace('_', ' ')} {threshold:.2f}")
     return {"chunks_per_second": round(len(chunks) / seconds, 1)}
 
 

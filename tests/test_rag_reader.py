@@ -1,12 +1,14 @@
 """The extractive reader: the right quotation, at the right place, or none."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmm.training.rag.answer import calibrate, ground
 from llmm.training.rag.bm25 import BM25
-from llmm.training.rag.chunking import chunk_text
-from llmm.training.rag.index import Hit, searchable_text
+from llmm.training.rag.chunking import Chunk, chunk_text
+from llmm.training.rag.definitions import find_definitions
+from llmm.training.rag.index import Hit, IndexSettings, SearchIndex, searchable_text
 from llmm.training.rag.reader import read
 
 TEXT = '''"""Encode and decode things."""
@@ -26,18 +28,39 @@ def encode(thing, indent=(1, 2)):
 '''
 CHUNKS = chunk_text(TEXT, "things.coder", "things.coder", 2000, 0)
 HITS = [Hit(chunk, 1.0) for chunk in CHUNKS]
-BM = BM25.build([searchable_text(chunk) for chunk in CHUNKS] + ["other words here"] * 5, 1.5, 0.75)
+
+
+def index_of(chunks: list[Chunk]) -> SearchIndex:
+    """An index that is only searched by words: it needs no encoder."""
+    bm25 = BM25.build([searchable_text(chunk) for chunk in chunks] + ["other words here"] * 5, 1.5, 0.75)
+    return SearchIndex(chunks, bm25, None, None, IndexSettings("bm25", "scores", 0.0))  # type: ignore[arg-type]
+
+
+INDEX = index_of(CHUNKS)
 
 
 def best(question: str) -> str:
-    return read(question, HITS, BM)[0].text
+    return read(question, HITS, INDEX)[0].text
 
 
 def test_definitions_answer_by_the_kind_of_question() -> None:
     assert best("What does things.coder.Coder.encode do?") == "Return the text of `thing`."
-    assert best("What is the signature of Coder.encode?") == "def encode(self, thing, *, indent=None)"
-    assert best("Which parameters does encode() take?").startswith("def encode(")
-    assert best("Where is things.coder.Coder defined?") == "class Coder"
+    assert best("What is the signature of Coder.encode?") == "encode(self, thing, *, indent=None)"
+    assert best("Which parameters does encode() take?") == "encode(thing, indent=(1, 2))"
+    assert best("Where is things.coder.Coder defined?") == "Coder"
+
+
+@pytest.mark.parametrize("chunk_chars", [60, 120, 2000])
+def test_a_method_belongs_to_its_class_however_the_document_is_cut(chunk_chars: int) -> None:
+    found = find_definitions(chunk_text(TEXT, "things.coder", "t", chunk_chars, chunk_chars // 3))
+    assert sorted(definition.path for definition in found["encode"]) == [
+        ("things", "coder", "Coder", "encode"),
+        ("things", "coder", "encode"),
+    ]
+
+
+def test_a_name_that_nothing_has_is_not_answered_from_other_sentences() -> None:
+    assert read("What does things.coder.encode_slowly do?", HITS, INDEX) == []
 
 
 def test_other_questions_get_the_sentence_that_covers_them() -> None:
@@ -45,7 +68,7 @@ def test_other_questions_get_the_sentence_that_covers_them() -> None:
 
 
 def test_a_question_about_nothing_here_gets_nothing() -> None:
-    assert read("How do I bake bread?", HITS, BM) == []
+    assert read("How do I bake bread?", HITS, INDEX) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -54,8 +77,8 @@ def test_a_question_about_nothing_here_gets_nothing() -> None:
     question=st.sampled_from(["What does a.b do?", "signature of b()", "where is ab defined", "a b", "é"]),
 )
 def test_every_quotation_stands_where_it_says(text: str, question: str) -> None:
-    hits = [Hit(chunk, 1.0) for chunk in chunk_text(text, "a", "a", 80, 20)]
-    for quote in read(question, hits, BM25.build([text], 1.5, 0.75)):
+    chunks = chunk_text(text, "a", "a", 80, 20)
+    for quote in read(question, [Hit(chunk, 1.0) for chunk in chunks], index_of(chunks)):
         assert text[quote.start : quote.end] == quote.text and 0 <= quote.score <= 1
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmm.errors import UserError
-from llmm.training.rag.index import Hit, SearchIndex, open_index
+from llmm.training.rag.index import Hit, IndexSettings, SearchIndex, open_index
 from llmm.training.rag.reader import Quote, kind_of, read
 
 NOT_FOUND = "not found in the corpus"
@@ -53,9 +53,9 @@ def answer(
 
 
 def compose(question: str, hits: Sequence[Hit], index: SearchIndex) -> Answer:
-    """The extractive answer from chunks that were found already; abstains below the index's threshold."""
-    quotes = read(question, hits, index.bm25)
-    if not quotes or quotes[0].score < index.settings.answer_threshold:
+    """The extractive answer from chunks that were found already; abstains below the index's thresholds."""
+    quotes = read(question, hits, index)
+    if not quotes or quotes[0].score < _threshold(quotes[0], index.settings):
         return Answer(NOT_FOUND, False)
     best = quotes[0]
     text = best.source if kind_of(question) == "where" else " ".join(best.text.split())
@@ -64,7 +64,7 @@ def compose(question: str, hits: Sequence[Hit], index: SearchIndex) -> Answer:
 
 def confidence(question: str, hits: Sequence[Hit], index: SearchIndex) -> float:
     """The score that the threshold is compared with; 0 where nothing was found."""
-    quotes = read(question, hits, index.bm25)
+    quotes = read(question, hits, index)
     return quotes[0].score if quotes else 0.0
 
 
@@ -99,6 +99,10 @@ def calibrate(answerable: Sequence[float], unanswerable: Sequence[float]) -> flo
     best = max(map(balanced_accuracy, candidates))
     winners = [threshold for threshold in candidates if balanced_accuracy(threshold) == best]
     return winners[len(winners) // 2]
+
+
+def _threshold(quote: Quote, settings: IndexSettings) -> float:
+    return settings.definition_threshold if quote.defines else settings.sentence_threshold
 
 
 def _distinct(quotes: Sequence[Quote]) -> list[Quote]:

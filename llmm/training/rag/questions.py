@@ -91,15 +91,21 @@ def unanswerable_questions(objects: Sequence[PythonObject], split: str, limit: i
     taken = {item.qualname for item in objects}
     names = {item.qualname.rpartition(".")[2] for item in objects}
     items = [item for item in objects if item.split == split]
+    defined_in: dict[str, set[str]] = {}
+    for item in objects:
+        defined_in.setdefault(item.module, set()).add(item.qualname.rpartition(".")[2])
     simple = [item.qualname.rpartition(".")[2] for item in items]
     parts = sorted({part for name in simple for part in split_words(name) if len(part) > 2})
     questions = [Question(f"topic:{i}", "unanswerable", text, "") for i, text in enumerate(_OTHER_TOPICS)]
     attempts = 0
     while len(questions) < limit and len(parts) > 1 and items and attempts < 20 * limit:
         attempts += 1
-        invented = "_".join(rng.sample(parts, 2))
-        name = f"{rng.choice(items).module}.{invented}"
-        if invented in names or name in taken:
+        # half have a name that nothing has, half the name of something in another module
+        real = attempts % 2 == 0
+        invented = rng.choice(simple) if real else "_".join(rng.sample(parts, 2))
+        module = rng.choice(items).module
+        name = f"{module}.{invented}"
+        if name in taken or (not real and invented in names) or (real and invented in defined_in[module]):
             continue
         taken.add(name)
         kind = rng.choice(KINDS[:3])

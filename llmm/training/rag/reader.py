@@ -1,8 +1,9 @@
 """The extractive reader: the passage of the found chunks that answers, always a quotation with its place.
 
-A question that names something which a chunk defines is answered by that definition: its header for a question about
-the signature, the first sentence of its docstring for one about what it does. Every other question is answered by the
-sentence or line with the largest share of the question's words, rare words counting more (idf).
+A question that names something which the corpus defines is answered by that definition, wherever it was ranked: its
+header for a question about the signature, the first sentence of its docstring for one about what it does. Every other
+question is answered by the sentence or line with the largest share of the question's words, rare words counting more
+(idf).
 """
 
 import math
@@ -11,18 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmm.training.rag.bm25 import BM25
-from llmm.training.rag.index import Hit, searchable_text
+from llmm.training.rag.definitions import Definition, matching_share
+from llmm.training.rag.index import Hit, SearchIndex, searchable_text
 from llmm.training.rag.words import split_words
 
 STOP_WORDS = frozenset(
     """a an and are as at be by can do does for from give given has have how i in is it its me of on one or please show
     tell that the there this to use used what when where which who why will with would you your about purpose explain
     describe""".split()  # noqa: SIM905
-)
-_HEADER = re.compile(
-    r"^[ \t]*(?P<head>(?:async[ \t]+def|def|class)[ \t]+(?P<name>\w+)"
-    r"(?P<arguments>\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))?[^:\n]*)",
-    re.MULTILINE,
 )
 _DOCSTRING = re.compile(
     r"\s*:?[^\n]*\n\s*[rRuU]?(\"\"\"|''')\s*(?P<first>.+?(?:[.!?](?=\s|\1)|(?=\n[ \t]*\n)|(?=\1)))", re.DOTALL
@@ -44,6 +41,7 @@ class Quote:
     end: int
     text: str
     score: float
+    defines: bool = False
 
 
 def kind_of(question: str) -> str:
@@ -66,32 +64,37 @@ def coverage(words: Sequence[str], text: str, bm25: BM25) -> float:
     return sum(weight for word, weight in weights.items() if word in present) / (sum(weights.values()) or 1.0)
 
 
-def read(question: str, hits: Sequence[Hit], bm25: BM25) -> list[Quote]:
-    """Quotations that answer, best first; a definition of what is asked for comes before other sentences."""
-    return definitions(question, hits) + sentences(question, hits, bm25)
+def read(question: str, hits: Sequence[Hit], index: SearchIndex) -> list[Quote]:
+    """Quotations that answer, best first; none where the question names an object that is nowhere.
 
-
-def definitions(question: str, hits: Sequence[Hit]) -> list[Quote]:
-    """Quotations of the definitions in `hits` whose name the question asks for, best match first.
-
-    The score is the share of the asked dotted name that source and definition match: 1 for all of json.decoder.scanner.
+    A dotted name or one with an underscore can only mean that object, so other sentences must at least have it.
     """
-    kind = kind_of(question)
-    asked = [name.split(".") for name in _NAME.findall(question) if name.lower() not in STOP_WORDS]
-    quotes = []
-    for rank, hit in enumerate(hits):
-        owner = ""
-        for match in _HEADER.finditer(hit.chunk.text):
-            if match["head"].startswith("class"):
-                owner = match["name"]
-            path = {*hit.chunk.source.split("."), *re.findall(r"\w+", hit.chunk.title), owner}
-            for parts in asked:
-                if parts[-1] != match["name"] or (len(parts) == 1 and not _is_code(parts[0], question)):
-                    continue
-                share = (1 + sum(part in path for part in parts[:-1])) / len(parts)
-                quotes.append((-share, rank, _quote(hit, match, kind, share)))
-    quotes.sort(key=lambda entry: entry[:2])
-    return [quote for _, _, quote in quotes]
+    names = asked_names(question)
+    found = definitions(names, kind_of(question), index)
+    if found:
+        return found
+    certain = [name for name in names if len(name) > 1 or "_" in name[0]] if index.definitions else []
+    for name in certain:
+        hits = [hit for hit in hits if re.search(rf"\b{re.escape(name[-1])}\b", hit.chunk.text)]
+    return sentences(question, hits, index.bm25)
+
+
+def asked_names(question: str) -> list[tuple[str, ...]]:
+    """Names of objects in the question, split at their dots: dotted ones, and words that look like code."""
+    words = _NAME.findall(question)
+    return [tuple(word.split(".")) for word in words if "." in word or _is_code(word, question)]
+
+
+def definitions(names: Sequence[tuple[str, ...]], kind: str, index: SearchIndex) -> list[Quote]:
+    """Quotations of the definitions of `names`, best match first; the score is the share of the name that matches."""
+    matches = [
+        (matching_share(name, definition.path), len(definition.path), definition)
+        for name in names
+        for definition in index.definitions.get(name[-1], [])
+    ]
+    # of equal matches the one with the shortest path: a function before a method of the same name
+    matches.sort(key=lambda match: (-match[0], match[1], match[2].chunk.id))
+    return [_quote(definition, kind, share) for share, _, definition in matches]
 
 
 def sentences(question: str, hits: Sequence[Hit], bm25: BM25) -> list[Quote]:
@@ -106,19 +109,18 @@ def sentences(question: str, hits: Sequence[Hit], bm25: BM25) -> list[Quote]:
             if covered > 0:
                 start = hit.chunk.start + match.start()
                 quote = Quote(hit.chunk.source, start, start + len(text), text, confidence)
-                # among sentences that cover as much, the shorter one says it more plainly
-                quotes.append((-covered, rank, len(split_words(text)), quote))
+                # a sentence of a chunk that covers the question; of equal ones the shorter says it more plainly
+                quotes.append((-covered - confidence, rank, len(split_words(text)), quote))
     quotes.sort(key=lambda entry: entry[:3])
     return [quote for *_, quote in quotes]
 
 
-def _quote(hit: Hit, match: re.Match[str], kind: str, share: float) -> Quote:
-    text = hit.chunk.text
-    start, end = match.span("head")
-    if kind == "what" and (doc := _DOCSTRING.match(text, match.end("head"))):
+def _quote(definition: Definition, kind: str, share: float) -> Quote:
+    chunk, start, end = definition.chunk, definition.start, definition.end
+    if kind == "what" and (doc := _DOCSTRING.match(chunk.text, end)):
         start, end = doc.span("first")
-    quoted = text[start : min(end, start + MAX_QUOTE_CHARS)].rstrip()
-    return Quote(hit.chunk.source, hit.chunk.start + start, hit.chunk.start + start + len(quoted), quoted, share)
+    quoted = chunk.text[start : min(end, start + MAX_QUOTE_CHARS)].rstrip()
+    return Quote(chunk.source, chunk.start + start, chunk.start + start + len(quoted), quoted, share, True)
 
 
 def _is_code(word: str, question: str) -> bool:
