@@ -50,11 +50,21 @@ def retrieval_verdict(_: Summary) -> str:
     return f"{read_json(paths.METRICS / 'rag_eval.json')['verdict']}\n"
 
 
+def recipe_search(_: Summary) -> str:
+    """The short runs that chose the recipe, in the order in which they were run."""
+    rows = ["| changed | steps | tokens | parameters | bits per byte, validation |", "|---|---|---|---|---|"]
+    for run in read_json(paths.DATA / "experiments" / "recipe_search.json"):
+        figures = f"{run['steps']} | {run['tokens']:,} | {run['parameters']:,} | {run['val_bits_per_byte']:.3f}"
+        rows.append(f"| {run['changed']} | {figures} |")
+    return "\n".join([*rows, ""])
+
+
 PARTS: dict[str, Callable[[Summary], str]] = {
     "results": results,
     "costs": costs,
     "sample": sample,
     "retrieval-verdict": retrieval_verdict,
+    "recipe-search": recipe_search,
 }
 
 

@@ -68,12 +68,14 @@ def _figures(pretrained: PretrainedModel, shards: TokenShards, split: str, param
 
 
 def _sample(pretrained: PretrainedModel, params: Params) -> dict[str, str]:
-    """What the model writes after the first line or so of a test document."""
-    tokens = TokenShards.open(paths.TOKENS).tokens("test")
-    prompt = [int(token) for token in tokens[:24]]
+    """What the model writes after the first lines of a test document."""
+    opening = pretrained.tokenizer.decode([int(token) for token in TokenShards.open(paths.TOKENS).tokens("test")[1:65]])
+    # cut at the end of a line: half a word is spelt with tokens that training has never seen in that place
+    prompt = opening[: opening.rfind("\n") + 1] or opening
     generator = torch.Generator(pretrained.gpt.model.embed_tokens.weight.device).manual_seed(params.seed)
-    written = generate(pretrained.gpt, [prompt], SAMPLE_TOKENS, [END_OF_TEXT], SAMPLER, generator)[0]
-    return {"prompt": pretrained.tokenizer.decode(prompt), "text": pretrained.tokenizer.decode(written)}
+    ids = [END_OF_TEXT, *pretrained.tokenizer.encode(prompt).ids]
+    written = generate(pretrained.gpt, [ids], SAMPLE_TOKENS, [END_OF_TEXT], SAMPLER, generator)[0]
+    return {"prompt": prompt, "text": pretrained.tokenizer.decode(written)}
 
 
 def _draw(params: Params, baselines: dict[str, float], whole_split: float) -> None:

@@ -10,25 +10,21 @@ from pipelines.summary import collect
 from tests.conftest import ROOT, runner
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
-]
-# with figures that this small run cannot have, or what another test covers
-SETUP = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+BLOCKS = [block.strip().splitlines() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command(smoke, command):
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[0])
+def test_commands_in_their_order(smoke, block):
     run = runner(smoke)
-    shutil.rmtree(smoke / "exported", ignore_errors=command.startswith("llmm export"))
+    shutil.rmtree(smoke / "exported", ignore_errors=True)
     try:
-        done = run(command)
-        assert done.stdout.strip()
-        assert "Traceback" not in done.stderr
+        for command in block:
+            done = run(command)
+            assert done.stdout.strip(), command
+            assert "Traceback" not in done.stderr, command
     finally:
-        if command.startswith(("dvc", "python -m")):
-            run("git checkout -q . && dvc checkout -q -f")
+        run("git checkout -q . && dvc checkout -q -f")
 
 
 def test_the_setup_commands_are_targets_of_the_makefile():

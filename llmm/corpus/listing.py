@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from llmm.corpus.splits import position
 from llmm.files import sha256_of
 
 Named = tuple[str, Path]  # the name that a document's id is made from, and the file
@@ -38,7 +37,10 @@ def hash_of(files: Iterable[Named]) -> str:
 
 
 def sample(files: Sequence[Named], limit: int) -> list[Named]:
-    """At most `limit` files (0 for all), drawn by the hash of their names: the same in every run."""
+    """At most `limit` files (0 for all), drawn by the hash of their names: the same in every run.
+
+    Not by the hash that decides the splits: the first of that order are all in the test split.
+    """
     if not limit or len(files) <= limit:
         return list(files)
-    return sorted(sorted(files, key=lambda file: position(file[0], 0))[:limit])
+    return sorted(sorted(files, key=lambda file: sha256_of("sample", file[0]))[:limit])
