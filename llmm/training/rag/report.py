@@ -215,10 +215,10 @@ def _answers_figure(metrics: dict[str, Any], folder: Path) -> Path:
         axes.barh(i, m["f1"], 0.7, color=shade, xerr=spread, capsize=3, ecolor="0.25")
         axes.text(m["f1_high"] + 0.01, i, f"F1 {m['f1']:.2f}, exact {m['exact_match']:.2f}", va="center", fontsize=8)
     axes.set_yticks(range(len(SYSTEMS)), list(reversed(SYSTEMS.values())))
-    axes.set_xlim(0, 1.15)
+    axes.set_xlim(0, 1.4)
     axes.set_xticks(np.arange(0, 1.01, 0.25))
     axes.set_xlabel(f"F1 of words (mean of {metrics['questions']} questions, 95% interval)")
-    axes.set_title("How well are questions about unseen objects answered?", loc="left")
+    figure.suptitle("How well are questions about unseen objects answered?", x=0.01, ha="left")
     axes.spines[["top", "right"]].set_visible(False)
     return _save(figure, folder / "answers.svg")
 
