@@ -29,7 +29,7 @@ def _modules(stage: str) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_module_that_a_stage_imports_is_a_dependency(stage):
     deps = STAGES[stage]["deps"]
-    missing = sorted(file for file in _modules(stage) if not any(file == dep or file.startswith(f"{dep}/") for dep in deps))
+    missing = [file for file in _modules(stage) if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)]
     assert missing == []
 
 
@@ -48,7 +48,8 @@ def test_every_stage_says_what_it_is_for_and_keeps_metrics_in_git(stage):
     assert STAGES[stage]["desc"]
     for kind in ("metrics", "plots"):
         for out in STAGES[stage].get(kind, []):
-            assert next(iter(out.values()))["cache"] is False, "as `outs` without a cache they would switch off the run cache"
+            # as `outs` without a cache they would switch off the run cache
+            assert next(iter(out.values()))["cache"] is False
     assert not any("persist" in str(out) for out in STAGES[stage].get("outs", []))
 
 

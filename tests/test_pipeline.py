@@ -17,6 +17,13 @@ from tests.conftest import ROOT, copy_project, environment, runner
 pytestmark = pytest.mark.slow
 METRICS = ("prepare", "tokenizer", "tokenize", "baselines", "pretrain", "lm_eval", "finetune", "encoder", "index",
            "rag_eval", "agent_eval")  # fmt: skip
+HOLD_THE_LOCK = """
+import time
+from pipelines.stage import only_one
+with only_one("index"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 CHAIN = {"tokenizer": ["corpus"], "tokens": ["corpus", "tokenizer"], "model": ["tokenizer"], "adapter": ["model"],
          "encoder": ["model"], "index": ["corpus", "encoder"]}  # fmt: skip
 
@@ -161,7 +168,7 @@ def test_when_dvc_dies_so_does_the_trainer_and_the_next_run_goes_on(smoke, how):
 def test_a_second_run_at_the_same_time_is_refused(smoke):
     run = runner(smoke)
     holder = subprocess.Popen(
-        ["python", "-c", "import time; from pipelines.stage import only_one\nwith only_one('index'): print(1, flush=True); time.sleep(60)"],
+        ["python", "-c", HOLD_THE_LOCK],
         cwd=smoke, env=environment(smoke), stdout=subprocess.PIPE,
     )  # fmt: skip
     try:

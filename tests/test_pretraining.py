@@ -61,9 +61,9 @@ def _env(**extra: str) -> dict[str, str]:
 
 def _recipe(**changes):
     recipe = load_params(ROOT / "params.yaml").pretrain
-    small = {"n_layer": 1, "n_head": 2, "n_kv_head": 2, "d_model": 16, "d_ff": 32, "seq_len": 32, "context_len": 64, "batch_size": 4,
-                 "steps": 12, "warmup_steps": 2, "compile": False, "eval_every": 5, "checkpoint_every": 4}  # fmt: skip
-    return recipe.model_copy(update={**small, **changes})
+    sizes = {"n_layer": 1, "n_head": 2, "n_kv_head": 2, "d_model": 16, "d_ff": 32, "seq_len": 32, "context_len": 64}
+    run = {"batch_size": 4, "steps": 12, "warmup_steps": 2, "compile": False, "eval_every": 5, "checkpoint_every": 4}
+    return recipe.model_copy(update={**sizes, **run, **changes})
 
 
 @pytest.fixture(scope="session")
