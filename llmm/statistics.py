@@ -29,8 +29,8 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int, seed: int, level:
     """Mean of a - b (N,) with its percentile bootstrap interval: {"difference", "low", "high"}.
 
     Item i of `a` and of `b` must be the same query or task, so that its difficulty cancels out. The systems differ, at
-    `level`, where the interval excludes zero. Raises ValueError where the lengths differ or are zero, or for a value that
-    is not finite.
+    `level`, where the interval excludes zero. Raises ValueError where the lengths differ or are zero, or a value is not
+    finite.
     """
     first, second = _finite_vector(a, "a"), _finite_vector(b, "b")
     if len(first) != len(second):
