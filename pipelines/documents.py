@@ -46,8 +46,14 @@ def sample(summary: Summary) -> str:
 
 
 def retrieval_verdict(_: Summary) -> str:
-    """The sentence of the retrieval evaluation on whether the hybrid beats BM25."""
-    return f"{read_json(paths.METRICS / 'rag_eval.json')['verdict']}\n"
+    """Whether the hybrid beats BM25 where the names are removed, and by how much."""
+    metrics = read_json(paths.METRICS / "rag_eval.json")
+    gain = metrics["retrieval_names_removed"]["hybrid_minus_bm25"]
+    interval = f"95% interval of the paired difference {gain['low']:+.3f} to {gain['high']:+.3f}"
+    found = f"{gain['difference']:+.3f} nDCG@10, {interval}"
+    if metrics["hybrid_beats_bm25"]:
+        return f"Yes: {found}, on queries without the names of what they look for.\n"
+    return f"Not shown ({found}, on queries without the names of what they look for): prefer `bm25`.\n"
 
 
 def recipe_search(_: Summary) -> str:
