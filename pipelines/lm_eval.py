@@ -19,11 +19,12 @@ from pipelines.stage import run_stage
 
 SAMPLE_TOKENS = 160
 END_OF_TEXT = 0
+BASELINE_NAMES = {"ngram_5": "5-gram", "xz_after_training": "xz, training text read"}
 SAMPLER = Sampler(temperature=0.7, top_p=0.95)
 
 
 def main(params: Params) -> None:
-    """Write `data/metrics/lm_eval.json`, `data/plots/bits_per_byte.csv` and the loss figure."""
+    """Write `data/metrics/lm_eval.json` and the loss figure."""
     pretrained = load_model(paths.MODEL, pick_device())
     shards = TokenShards.open(paths.TOKENS)
     shards.artifact.require(lineage.open_artifact(paths.TOKENIZER, "tokenizer"))
@@ -87,14 +88,14 @@ def _draw(params: Params, baselines: dict[str, float], whole_split: float) -> No
     for key, label in (("train_bits_per_byte", "training"), ("val_bits_per_byte", "validation (a part)")):
         (line,) = axes.plot(millions, [row[key] for row in rows], marker="o", markersize=3)
         axes.annotate(label, (millions[0], rows[0][key]), (6, 4), textcoords="offset points", color=line.get_color())
-    for name, value in sorted(baselines.items(), key=lambda item: item[1]):
+    for name, value in baselines.items():
         axes.axhline(value, color=BASELINE_COLOUR, linestyle="--", linewidth=1)
-        axes.annotate(f"{name} {value:.2f}", (millions[-1], value), (0, 3), textcoords="offset points", ha="right",
-                      color=BASELINE_COLOUR)  # fmt: skip
-    axes.annotate(f"{whole_split:.3f} (whole split)", (millions[-1], rows[-1]["val_bits_per_byte"]), (0, -12),
-                  textcoords="offset points", ha="right")  # fmt: skip
-    axes.set(title="When does the model predict better than compressors and n-grams?", xlabel="million training tokens",
-             ylabel="bits per byte")  # fmt: skip
+        label = f"{BASELINE_NAMES.get(name, name)} {value:.2f}"
+        axes.annotate(label, (1.01, value), xycoords=("axes fraction", "data"), va="center", color=BASELINE_COLOUR)
+    axes.plot(millions[-1], whole_split, marker="D", color="black")
+    axes.annotate(f"whole split {whole_split:.3f}", (1.01, whole_split), xycoords=("axes fraction", "data"), va="top")
+    axes.set(xlabel="million training tokens", ylabel="bits per byte")
+    axes.set_title("When does the model predict better than compressors and n-grams?", loc="left", fontsize="medium")
     save_figure(figure, paths.FIGURES / "pretraining" / "loss.svg")
 
 
