@@ -115,6 +115,7 @@ class FinetuneParams(Section):
     batch_tokens: Count
     checkpoint_every: Count
     seq_len: Annotated[int, Field(ge=32)]
+    compile: bool
     tool_examples: Count
     object_examples: Count
 

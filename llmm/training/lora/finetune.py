@@ -18,6 +18,7 @@ from llmm.training.lora.adapter import attach_lora
 from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
+from llmm.training.pretraining.recipe import compile_blocks
 from llmm.transformers.gpt import GPT
 
 PAD = 1  # id of <|pad|>
@@ -50,6 +51,8 @@ def finetune(
     """
     run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
+    if recipe.compile:
+        compile_blocks(gpt, torch.device("cpu"), dynamic=True)
     optimizer = AdamW(trained.values(), lr=recipe.lr, weight_decay=0.0)
     if checkpoints is not None and (state := checkpoints.load()):
         for name, value in state["trained"].items():

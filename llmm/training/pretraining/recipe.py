@@ -56,16 +56,16 @@ def set_learning_rates(optimizers: list[Optimizer], recipe: PretrainParams, step
     return factor
 
 
-def compile_blocks(model: GPT, device: torch.device) -> bool:
+def compile_blocks(model: GPT, device: torch.device, dynamic: bool | None = None) -> bool:
     """Compile the transformer block once for all layers, in place. False where a CPU has no C++ compiler at hand.
 
-    One block compiles in a few seconds; the whole model as one graph takes as long as every tenth minute of training.
+    `dynamic` is for batches of many shapes. One block compiles in a few seconds; the whole model as one graph takes as long as every tenth minute of training.
     """
     compilers = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
     if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
         return False
     for block in model.model.layers:
-        block.compile()
+        block.compile(dynamic=dynamic)
     return True
 
 
