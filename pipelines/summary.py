@@ -146,13 +146,12 @@ def show(summary: Summary) -> None:
 
     console = Console(highlight=False)
     console.rule(f"[bold]from {summary.source or 'the source'} to an assistant")
-    for title, table in (
-        ("Built", _artifacts_table(summary)),
-        ("Beside its baselines", _measures_table(summary)),
-        ("Time and memory", _stages_table(summary)),
-    ):
-        console.print(f"\n[bold]{title}")
-        console.print(table)
+    console.print("\n[bold]Built")
+    console.print(_artifacts_table(summary))
+    console.print("\n[bold]Beside its baselines[/bold] (green: better than all of them)")
+    _show_measures(console, summary)
+    console.print("\n[bold]Time and memory")
+    console.print(_stages_table(summary))
     if summary.sample:
         console.print("\n[bold]What the model writes[/bold] (after the part in grey)")
         text = Text(summary.sample.get("prompt", ""), style="bright_black").append(
@@ -168,7 +167,7 @@ def show(summary: Summary) -> None:
     console.print("\n[bold]Try next")
     width = max(len(words) for words, _ in NEXT)
     for words, command in NEXT:
-        console.print(Text(f"  {words:<{width}}  ").append(command, style="cyan"))
+        console.print(Text(f"  {words:<{width}}  ").append(command, style="cyan"), soft_wrap=True)
 
 
 def _artifacts_table(summary: Summary) -> Any:
@@ -180,28 +179,29 @@ def _artifacts_table(summary: Summary) -> Any:
     return table
 
 
-def _measures_table(summary: Summary) -> Any:
-    table = _table("", "", "ours", "95% interval", "baselines")
+def _show_measures(console: Any, summary: Summary) -> None:
+    """Two lines a measure, which fit a narrow terminal: the figure, then what stands beside it."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     for measure in summary.measures:
-        interval = f"{measure.interval[0]:.3f} to {measure.interval[1]:.3f}" if measure.interval else ""
-        colour = "green" if measure.beats_all else "yellow"
-        beside = ", ".join(f"{name} {value:.3f}" for name, value in measure.baselines.items())
-        table.add_row(measure.what, measure.unit, f"[bold {colour}]{measure.value:.3f}", interval, beside)
-    return table
+        interval = f" (95%: {measure.interval[0]:.3f} to {measure.interval[1]:.3f})" if measure.interval else ""
+        style = "bold green" if measure.beats_all else "bold yellow"
+        line = Text(f"  {measure.what}: ").append(f"{measure.value:.3f}", style)
+        console.print(line.append(f" {measure.unit}{interval}"))
+        if measure.baselines:
+            beside = ", ".join(f"{name} {value:.3f}" for name, value in measure.baselines.items())
+            console.print(Padding(Text(f"beside {beside}", "dim"), (0, 0, 0, 6)))
 
 
 def _stages_table(summary: Summary) -> Any:
-    from rich.text import Text
-
-    table = _table("stage", "time", "peak memory", "")
+    table = _table("stage", "time", "peak memory")
     for stage in summary.stages:
-        facts = {key: value for key, value in stage.items() if key not in ("stage", "seconds", "peak_memory_mib")}
-        words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
         memory = f"{stage['peak_memory_mib']} MiB" if "peak_memory_mib" in stage else ""
-        table.add_row(stage["stage"], _clock(stage.get("seconds")), memory, Text(words, style="dim"))
+        table.add_row(stage["stage"], _clock(stage.get("seconds")), memory)
     seconds = sum(stage["seconds"] for stage in summary.stages if _is_number(stage.get("seconds")))
     peak = max((stage.get("peak_memory_mib", 0) for stage in summary.stages), default=0)
-    table.add_row("[dim]together", f"[dim]{_clock(seconds)}", f"[dim]at most {peak} MiB", "")
+    table.add_row("[dim]together", f"[dim]{_clock(seconds)}", f"[dim]at most {peak} MiB")
     return table
 
 
