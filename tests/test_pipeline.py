@@ -1,7 +1,6 @@
 """The whole pipeline at toy size, through dvc and Prefect: what it makes, what it redoes, what it survives."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -88,7 +87,7 @@ def test_a_changed_parameter_redoes_what_depends_on_it_and_shows_the_difference(
     difference = json.loads(run("dvc metrics diff --json").stdout)
     assert any(path.endswith("encoder.json") for path in difference)
     assert "warmer" in run("dvc exp show --only-changed --no-pager").stdout
-    run("git checkout -q . && dvc checkout -q")
+    run("git checkout -q . && dvc checkout -q -f")
     assert ran(run("dvc repro").stdout) == ["source"]  # the run cache knows both
 
 
@@ -203,7 +202,7 @@ def test_a_folder_of_ones_own_goes_through_every_stage(tmp_path):
     (folder / "params.yaml").write_text(text)
     assert len(ran(run("dvc repro").stdout)) == 12
     prepared = json.loads((folder / "data/metrics/prepare.json").read_text())
-    assert sum(prepared["skipped"].values()) == 1
+    assert sum(prepared["skipped"].values()) == 1  # the broken one
     assert ran(run("dvc repro").stdout) == ["source"]
     answer = json.loads(run("llmm ask --json 'What do rivers need?'").stdout)
     assert answer["found"] in (True, False)
@@ -220,7 +219,5 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(smoke):
 
 def test_the_lock_is_true_to_the_tree():
     """No stage of the committed pipeline would run again, but for the one that always looks at the source."""
-    if os.environ.get("LLMM_SKIP_LOCK"):
-        pytest.skip("the pipeline is being changed")
     done = runner(ROOT)("dvc repro --dry --allow-missing")
     assert set(ran(done.stdout)) <= {"source"}

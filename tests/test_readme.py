@@ -41,7 +41,7 @@ def test_the_message_that_the_readme_shows_is_the_message():
     raw["pretrain"]["n_head"] = 5
     with pytest.raises(UserError) as raised:
         validate(raw)
-    assert f"pretrain: {raised.value}" in README
+    assert f"source: {raised.value}" in README
 
 
 def test_links_and_pictures_are_there():
