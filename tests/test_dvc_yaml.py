@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from ruamel.yaml import YAML
 
 from pipelines.flows.revisions import code_files
-from tests.conftest import ROOT
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 # how artifacts are read and written, what a person sees: none of it shapes a result

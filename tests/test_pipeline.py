@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import ROOT, copy_project, environment, runner
 
 from llmm.lineage import open_artifact
-from tests.conftest import ROOT, copy_project, environment, runner
 
 pytestmark = pytest.mark.slow
 METRICS = ("prepare", "tokenizer", "tokenize", "baselines", "pretrain", "lm_eval", "finetune", "encoder", "index",

@@ -4,10 +4,10 @@ import re
 import shutil
 
 import pytest
+from conftest import ROOT, runner
 
 from pipelines.documents import DOCUMENTS, render
 from pipelines.summary import collect
-from tests.conftest import ROOT, runner
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [block.strip().splitlines() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]
