@@ -66,7 +66,7 @@ def runner(folder: Path) -> Run:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which `make repro PRESET=smoke` has run."""
     folder = copy_project(tmp_path_factory.mktemp("smoke"))
-    done = runner(folder)("make repro PRESET=smoke")
+    done = runner(folder)("make repro PRESET=smoke", timeout=1500)
     (folder / "repro.log").write_text(done.stdout + done.stderr)
     runner(folder)("git add -A && git commit -qm smoke")
     return folder

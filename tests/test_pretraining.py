@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmm import lineage
@@ -78,6 +78,7 @@ def opened(shards_folder):
 @settings(deadline=None, max_examples=50)
 @given(st.integers(20, 400), st.integers(2, 16), st.integers(1, 9), st.integers(0, 5))
 def test_every_window_comes_once_an_epoch_and_lies_in_the_text(tokens, seq_len, per_step, seed):
+    assume(tokens >= 2 * seq_len)
     windows = Windows(np.arange(tokens, dtype=np.uint16), seq_len, per_step, seed)
     steps = -(-windows.per_epoch // per_step)
     starts = [int(row[0]) for step in range(steps) for row in windows.batch(step)][: windows.per_epoch]

@@ -69,7 +69,6 @@ def test_what_a_person_sees(project, capsys, monkeypatch):
     for words in ("three files", "1.300", "1.200 to 1.400", "xz 1.900, ngram_5 1.600", "4 min 10 s", "1500 MiB"):
         assert words in shown
     assert "def f(x)[0]: [/b]" in shown  # what the model writes is no markup
-    assert "[red]" in shown
     assert "Not run yet" in shown and "finetune" in shown
 
 
