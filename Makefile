@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint format ui plots clean
+.PHONY: help install repro test test-long lint format ui plots clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)"; exit 1; }
@@ -28,8 +28,11 @@ repro: $(READY)  ## from the text source to the evaluated assistant, then a summ
 	@dvc repro
 	@python -m pipelines.summary
 
-test: $(READY)  ## every test: units, properties, the whole pipeline at small size, the README's commands
+test: $(READY)  ## units, properties, the whole pipeline at small size
 	@python -m pytest
+
+test-long: $(READY)  ## experiments, interruptions and every command of the README on the whole pipeline
+	@python -m pytest -m long
 
 lint: $(READY)  ## ruff and mypy
 	@ruff format --check .

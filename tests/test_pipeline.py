@@ -80,6 +80,7 @@ def test_evaluations_without_prefect_give_the_same_bytes(smoke):
     runner(smoke)("git checkout -q data/timings visualizations")
 
 
+@pytest.mark.long
 def test_a_changed_parameter_redoes_what_depends_on_it_and_shows_the_difference(smoke):
     run = runner(smoke)
     done = run("dvc exp run -S encoder.temperature=0.2 -n warmer")
@@ -164,6 +165,7 @@ def test_when_dvc_dies_so_does_the_trainer_and_the_next_run_goes_on(smoke, how):
         run("git checkout -q . && rm -rf .work && dvc checkout -q -f")
 
 
+@pytest.mark.long
 def test_a_second_run_at_the_same_time_is_refused(smoke):
     run = runner(smoke)
     holder = subprocess.Popen(
@@ -179,6 +181,7 @@ def test_a_second_run_at_the_same_time_is_refused(smoke):
         holder.kill()
 
 
+@pytest.mark.long
 def test_a_folder_of_ones_own_goes_through_every_stage(tmp_path):
     """Prose, without a Python object in sight; then an edited file is noticed."""
     folder = copy_project(tmp_path / "project")
@@ -210,6 +213,7 @@ def test_a_folder_of_ones_own_goes_through_every_stage(tmp_path):
     assert ran(run("dvc repro prepare").stdout) == ["source", "prepare"]
 
 
+@pytest.mark.long
 def test_an_interrupted_evaluation_goes_on_where_it_was(smoke):
     """Everything an evaluation scored is stored: run again with nothing changed, it scores nothing."""
     done = runner(smoke)("python -m pipelines.rag_eval")
