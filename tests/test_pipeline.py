@@ -147,7 +147,7 @@ def _wait(condition, seconds=90.0):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_when_dvc_dies_so_does_the_trainer_and_the_next_run_goes_on(smoke, how):
     run = runner(smoke)
     command = ["dvc", "repro", "pretrain"]
@@ -165,7 +165,6 @@ def test_when_dvc_dies_so_does_the_trainer_and_the_next_run_goes_on(smoke, how):
         run("git checkout -q . && rm -rf .work && dvc checkout -q -f")
 
 
-@pytest.mark.long
 def test_a_second_run_at_the_same_time_is_refused(smoke):
     run = runner(smoke)
     holder = subprocess.Popen(
