@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-long lint format ui plots clean
+.PHONY: help install repro test lint format ui plots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,9 +30,6 @@ repro: $(READY)  ## from the text source to the evaluated assistant, then a summ
 
 test: $(READY)  ## units, properties, the whole pipeline at small size
 	@python -m pytest
-
-test-long: $(READY)  ## experiments, interruptions and every command of the README on the whole pipeline
-	@python -m pytest -m long
 
 lint: $(READY)  ## ruff and mypy
 	@ruff format --check .

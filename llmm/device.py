@@ -1,10 +1,15 @@
-"""Where tensors live."""
+"""Where tensors live, and in which precision they are multiplied."""
 
+import contextlib
+import functools
 import os
+import time
 
 import torch
 
 from llmm.errors import UserError
+
+_GAIN = 1.3  # bfloat16 has to be this much faster to be worth its rounding
 
 
 def pick_device() -> torch.device:
@@ -18,3 +23,35 @@ def pick_device() -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"LLMM_DEVICE = {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products that `name` stands for; "auto" is bfloat16 where that is clearly faster here.
+
+    The processor decides: with bfloat16 instructions its products are two to four times as fast as in float32,
+    without them they are emulated, at half the speed or less.
+    """
+    return _faster_dtype(device) if name == "auto" else getattr(torch, name)
+
+
+def precision(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in `dtype`; weights and the residual stream's sums stay float32."""
+    return torch.autocast(device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
+
+
+@functools.cache
+def _faster_dtype(device: torch.device) -> torch.dtype:
+    seconds = {dtype: _seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
+    return torch.bfloat16 if seconds[torch.float32] > _GAIN * seconds[torch.bfloat16] else torch.float32
+
+
+def _seconds(dtype: torch.dtype, device: torch.device) -> float:
+    """The shortest of ten products of the size that a small model's layer has."""
+    a = torch.ones(1024, 256, dtype=dtype, device=device)
+    b = torch.ones(256, 1024, dtype=dtype, device=device)
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        (a @ b).sum().item()
+        times.append(time.perf_counter() - started)
+    return min(times)

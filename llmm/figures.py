@@ -5,11 +5,13 @@ from typing import Any
 
 from llmm.files import atomic_path
 
+OURS = "#2b6cb0"
 BASELINE_COLOUR = "0.45"
 STYLE = {
     "svg.hashsalt": "llmm",  # matplotlib's ids are random without it
     "svg.fonttype": "none",  # text stays text: small files, and searchable
     "font.family": "sans-serif",
+    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": "medium",

@@ -81,7 +81,7 @@ class PretrainParams(Section):
     cooldown_fraction: Fraction
     grad_clip: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["auto", "float32", "bfloat16"]
     compile: bool
     eval_every: Count
     checkpoint_every: Count
@@ -115,6 +115,7 @@ class FinetuneParams(Section):
     batch_tokens: Count
     checkpoint_every: Count
     seq_len: Annotated[int, Field(ge=32)]
+    dtype: Literal["auto", "float32", "bfloat16"]
     compile: bool
     tool_examples: Count
     object_examples: Count

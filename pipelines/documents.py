@@ -66,12 +66,23 @@ def recipe_search(_: Summary) -> str:
     return "\n".join([*rows, ""])
 
 
+def finetune_search(_: Summary) -> str:
+    """The runs that chose the fine-tuning, in the order in which they were run."""
+    columns = "trained | tokens | nats per token, validation | exact calls, new values | exact calls, new phrasings"
+    rows = [f"| {columns} |", "|---|---|---|---|---|"]
+    for run in read_json(paths.DATA / "experiments" / "finetune_search.json"):
+        rates = f"{run['exact_new_values']:.3f} | {run['exact_new_phrasings']:.3f}"
+        rows.append(f"| {run['trained']} | {run['tokens']:,} | {run['val_loss']:.4f} | {rates} |")
+    return "\n".join([*rows, ""])
+
+
 PARTS: dict[str, Callable[[Summary], str]] = {
     "results": results,
     "costs": costs,
     "sample": sample,
     "retrieval-verdict": retrieval_verdict,
     "recipe-search": recipe_search,
+    "finetune-search": finetune_search,
 }
 
 

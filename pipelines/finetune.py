@@ -2,17 +2,18 @@
 
 import random
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from llmm import paths
+from llmm import lineage, paths
 from llmm.corpus import load_documents, load_objects
-from llmm.files import atomic_folder, sha256_of, write_json, write_text
+from llmm.files import atomic_folder, write_json, write_text
 from llmm.lineage import open_artifact, seal
 from llmm.params import Params
 from pipelines.stage import run_stage
 
 VAL_EXAMPLES = 600
+# what decides the outcome: an edited trainer must not go on from an old checkpoint
+CODE = ("llmm/transformers", "llmm/foundations/optimizers", "llmm/training/lora", "agents/tool_agent")
 
 
 def main(params: Params) -> dict[str, Any]:
@@ -42,7 +43,12 @@ def main(params: Params) -> dict[str, Any]:
         kind: encode([m for k, m in val if k == kind], codec, recipe.seq_len) for kind in sorted({k for k, _ in val})
     }
     every_val = [example for kind in val_examples.values() for example in kind]
-    identity = {"params": params.finetune.model_dump(), "seed": params.seed, "model": model.sha256, "code": _code()}
+    identity = {
+        "params": params.finetune.model_dump(),
+        "seed": params.seed,
+        "model": model.sha256,
+        "code": lineage.code_sha256(*CODE),
+    }
     checkpoints = Checkpoints("finetune", identity)
     run = finetune(load_gpt(paths.MODEL), recipe, examples, every_val, params.seed, checkpoints)
 
@@ -92,13 +98,6 @@ def make_data(params: Params, split: str) -> list[tuple[str, Any]]:
     data = [*made, *((one.kind, one.messages) for one in questions)]
     rng.shuffle(data)
     return data
-
-
-def _code() -> str:
-    """Hash of the code that decides the outcome: an edited trainer must not go on from an old checkpoint."""
-    root = Path(__file__).parent.parent
-    files = sorted([*root.glob("llmm/training/lora/*.py"), *root.glob("agents/tool_agent/**/*.py")])
-    return sha256_of(*files)
 
 
 if __name__ == "__main__":

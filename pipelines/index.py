@@ -62,7 +62,7 @@ def main(params: Params) -> dict[str, Any]:
         },
     )
     if retriever != p.retriever:
-        print(f"{p.retriever} retrieval was no better than {retriever} on validation: {retriever} is the default")
+        print(f"{p.retriever} is not shown to beat {retriever} on validation: {retriever} is the default")
     print(f"{len(chunks)} chunks, {sum(sizes.values()) / 1e6:.1f} MB; {name.replace('_', ' ')} {threshold:.2f}")
     return {"chunks_per_second": round(len(chunks) / seconds, 1)}
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from llmm import lineage, paths
-from llmm.device import pick_device
+from llmm.device import pick_device, pick_dtype
 from llmm.errors import UserError
 from llmm.files import atomic_folder, write_json, write_text
 from llmm.params import Params
@@ -45,6 +45,7 @@ def main(params: Params) -> dict[str, Any]:
         "code": lineage.code_sha256(*CODE),
         "torch": torch.__version__,
         "device": device.type,
+        "dtype": str(pick_dtype(params.pretrain.dtype, device)),
         "threads": torch.get_num_threads(),
     }
     checkpoints = Checkpoints("pretrain", identity)
@@ -61,6 +62,7 @@ def main(params: Params) -> dict[str, Any]:
         "gflops": round(gflops, 1),
         "compiled": run.compiled,
         "device": device.type,
+        "dtype": str(pick_dtype(recipe.dtype, device)).removeprefix("torch."),
         "went_on_from_step": run.first_step,
     }
 

@@ -74,11 +74,12 @@ def test_vary_touches_the_words_only() -> None:
     assert len(seen) > 60
 
 
+@pytest.mark.parametrize("slips", [0.0, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_arguments_can_be_found_in_the_text(kind: str) -> None:
+def test_arguments_can_be_found_in_the_text(kind: str, slips: float) -> None:
     rng = random.Random(1)
     for _ in range(150):
-        task = getattr(Maker("TRAIN", VALUES, "TRAIN"), kind)(rng)
+        task = getattr(Maker("TRAIN", VALUES, "TRAIN", slips), kind)(rng)
         for call in task.calls:
             assert toolbox().parse(call.text)
             (value,) = call.arguments.values()

@@ -1,5 +1,6 @@
 """The GPT against transformers' Qwen3, and the properties of generation."""
 
+import copy
 import json
 
 import pytest
@@ -8,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 
 from llmm.errors import UserError
+from llmm.training.pretraining.recipe import compile_parts, next_token_loss
+from llmm.transformers.attention.attend import attend
 from llmm.transformers.gpt import GPT, GPTConfig, load_gpt, save_gpt
 from llmm.transformers.gpt.generate import generate
 from llmm.transformers.gpt.sampling import Sampler
@@ -61,6 +64,33 @@ def test_padding_on_either_side_changes_nothing(model, ids):
             mask[:, place] = 1
             assert (model(padded, mask)[:, place] - alone).abs().max() <= 1e-5
             assert model(padded, mask).isfinite().all()
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_by_the_formula_is_the_tiled_kernel_forward_and_backward(kv_heads, monkeypatch):
+    torch.manual_seed(0)
+    query = torch.randn(2, 4, 33, 8, dtype=torch.float64, requires_grad=True)
+    key, value = (torch.randn(2, kv_heads, 33, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    found = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda compiling=compiling: compiling)
+        mixed = attend(query, key, value)
+        found.append((mixed, *torch.autograd.grad((mixed**2).sum(), (query, key, value))))
+    for tiled, plain in zip(*found, strict=True):
+        assert (tiled - plain).abs().max() <= 1e-5 * (1 + tiled.abs().max())
+
+
+@pytest.mark.slow
+def test_compiled_training_takes_the_same_gradient(model, ids):
+    compiled = copy.deepcopy(model).train()
+    assert compile_parts(compiled, torch.device("cpu"))
+    losses = [next_token_loss(gpt, ids) for gpt in (model, compiled)]
+    for loss in losses:
+        loss.backward()
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    for plain, fused in zip(model.parameters(), compiled.parameters(), strict=True):
+        assert (plain.grad - fused.grad).abs().max() <= 1e-5
+    model.zero_grad(set_to_none=True)
 
 
 def test_a_token_changes_nothing_before_it(model, ids):

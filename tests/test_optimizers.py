@@ -101,6 +101,21 @@ def test_orthogonalise_brings_singular_values_near_one_and_keeps_the_directions(
     assert ((u.mT @ result @ vt.mT) - torch.diag(torch.diag(u.mT @ result @ vt.mT))).abs().max() < 1e-8
 
 
+@settings(deadline=None, max_examples=15)
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 1000))
+def test_muon_in_bfloat16_takes_nearly_the_same_step(rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    start, gradient = (torch.randn(rows, columns, generator=generator) for _ in range(2))
+    moved = []
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = torch.nn.Parameter(start.clone())
+        weight.grad = gradient.clone()
+        Muon([weight], lr=0.1, dtype=dtype).step()
+        assert weight.dtype == torch.float32
+        moved.append(weight.detach() - start)
+    assert torch.nn.functional.cosine_similarity(*(step.flatten() for step in moved), dim=0) > 0.98
+
+
 def test_muon_refuses_what_is_no_matrix():
     with pytest.raises(ValueError, match=r"\(3,\)"):
         Muon([torch.zeros(3, requires_grad=True)])

@@ -62,7 +62,15 @@ def _env(**extra: str) -> dict[str, str]:
 def _recipe(**changes):
     recipe = load_params(ROOT / "params.yaml").pretrain
     sizes = {"n_layer": 1, "n_head": 2, "n_kv_head": 2, "d_model": 16, "d_ff": 32, "seq_len": 32, "context_len": 64}
-    run = {"batch_size": 4, "steps": 12, "warmup_steps": 2, "compile": False, "eval_every": 5, "checkpoint_every": 4}
+    run = {
+        "batch_size": 4,
+        "steps": 12,
+        "warmup_steps": 2,
+        "compile": False,
+        "eval_every": 5,
+        "checkpoint_every": 4,
+        "dtype": "float32",
+    }
     return recipe.model_copy(update={**sizes, **run, **changes})
 
 
@@ -163,11 +171,11 @@ def test_interval_holds_the_figure_and_is_zero_wide_for_equal_documents(opened):
 # the loop
 
 
-def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_bits(opened):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_bits(opened, dtype):
     shards, bytes_of_token = opened
-    first, again, other = (
-        train(_recipe(steps=30), shards, bytes_of_token, seed, torch.device("cpu")) for seed in (0, 0, 1)
-    )
+    recipe = _recipe(steps=30, dtype=dtype)
+    first, again, other = (train(recipe, shards, bytes_of_token, seed, torch.device("cpu")) for seed in (0, 0, 1))
     assert first.curve[-1]["val_bits_per_byte"] < 0.8 * np.log2(shards.vocab_size) / 2
     assert first.curve == again.curve != other.curve
     for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):

@@ -106,7 +106,7 @@ def test_the_stages_write_checked_artifacts_and_metrics(project: Path) -> None:
     assert set(encoder.made_from) == {"model", "corpus"} and set(index.made_from) == {"corpus", "encoder"}
     metrics = read_json(paths.METRICS / "encoder.json")
     assert metrics["loss_last_steps"] < metrics["loss_first_steps"]
-    assert set(metrics["val_ndcg_at_10_after"]) == set(RETRIEVERS)
+    assert set(metrics["val_ndcg_at_10_after"]) == {*RETRIEVERS, "gain_low", "gain_high"}
     assert read_json(paths.METRICS / "index.json")["chunks"] == len(open_index()[0].chunks)
     assert not [file for file in paths.INDEX.iterdir() if file.suffix in (".pkl", ".pickle")]
 

@@ -31,6 +31,7 @@ BATCH = 50
 SUITES = ("new_values", "new_phrasings", "no_tool", "multi_step", "hand_written")
 SYSTEMS = ("agent", "regex_router", "no_tools", "random_weights")
 MEASURES = ("tool", "exact", "executed", "answer")
+_NOISE = Limits(steps=1, turn_tokens=64, seconds=600)  # random weights need not write much to be seen to know nothing
 _KINDS = ("calculator", "python", "search_docs", "signature")
 
 
@@ -71,7 +72,8 @@ class AgentEvaluation:
             for offset, (task, answer) in enumerate(zip(tasks, expected, strict=True))
         ]
         for policy in world.policies:
-            traces = run_tasks([(task.prompt, task.history) for task in tasks], policy, world.toolbox, limits)
+            budget = _NOISE if policy.name == "random_weights" else limits
+            traces = run_tasks([(task.prompt, task.history) for task in tasks], policy, world.toolbox, budget)
             for row, task, answer, trace in zip(rows, tasks, expected, traces, strict=True):
                 row["systems"][policy.name] = measure(task, answer, trace)
         return rows

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from agents.tool_agent import values as v
 from agents.tool_agent.answers import Kind, final_answer
 from agents.tool_agent.phrasings import calculator, chat, follow_up, python, search, signature
-from agents.tool_agent.templates import fill, slots_of, vary
+from agents.tool_agent.templates import fill, perturb, slots_of, vary
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
 
@@ -62,11 +62,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes tasks from one split of the phrasings and one of the values. `part` keeps calls of other splits out."""
+    """Makes tasks from one split of the phrasings and one of the values. `part` keeps calls of other splits out.
+
+    `slips` is the share of tasks whose words are perturbed, for training.
+    """
 
     phrasings: Split
     values: v.Values
     part: Split
+    slips: float = 0.0
 
     def calculator(self, rng: random.Random) -> Task:
         """Arithmetic in digits, words and stories."""
@@ -139,7 +143,10 @@ class Maker:
             in_text, in_call = draw(rng, f"{pattern} {phrasing}")
             call = Call(kind, {argument: fill(pattern, in_call)})
             if part_of(call.text) == self.part:
-                prompt = fill(vary(phrasing, rng), in_text)
+                text = vary(phrasing, rng)
+                if rng.random() < self.slips and " " in text:
+                    text = perturb(text, rng, beside_slots=kind != "search_docs")
+                prompt = fill(text, in_text)
                 return Task(prompt, (call,))
 
 

@@ -27,6 +27,14 @@ _AROUND_OTHER = (
     "i was wondering, {x}", "good morning, {x}", "{x} any idea?",
 )  # fmt: skip
 
+# Words that may be put in anywhere, and words that may be left out, without another meaning
+_FILLERS = (
+    "just", "would", "please", "actually", "exactly", "now", "then", "here", "again", "simply", "well", "maybe", "will",
+    "gets", "still", "also", "want", "know", "see", "could", "going", "ok", "say", "with me", "right now", "for me",
+    "as it is", "accepted by", "in all", "i think", "by the way", "you know", "when possible", "if you can",
+)  # fmt: skip
+_SPARE = frozenset(("the", "a", "of", "is", "me", "do", "does", "i", "can", "you", "please", "what", "are", "to"))
+
 
 def expand(phrasing: str) -> list[str]:
     """Every choice of `phrasing`, slots left open, without the mark of the imperative."""
@@ -61,6 +69,24 @@ def vary(phrasing: str, rng: random.Random) -> str:
     elif text[-1:].isalnum() and rng.random() < 0.4:
         text += rng.choice((".", "?") if not imperative else (".", ".", "!"))
     return text
+
+
+def perturb(text: str, rng: random.Random, beside_slots: bool) -> str:
+    """One to three small slips on the words of `text`: one put in, or one that carries no meaning left out.
+
+    Training on them teaches that a value is what stands there, not what stands after certain words. `beside_slots` is
+    False where a word next to a value could be taken for a part of it.
+    """
+    words = text.split(" ")
+    for _ in range(rng.randint(1, 3)):
+        if rng.random() < 0.7:
+            gap = rng.randint(0, len(words))
+            near = "".join(words[max(0, gap - 1) : gap + 1])
+            if beside_slots or not _SLOT.search(near):
+                words.insert(gap, rng.choice(_FILLERS))
+        elif spare := [i for i, word in enumerate(words) if word.lower() in _SPARE]:
+            del words[rng.choice(spare)]
+    return " ".join(words)
 
 
 def fill(text: str, slots: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from llmm.training.lora.chat import Conversation, Message
 from llmm.training.rag.bm25 import BM25
 from llmm.training.rag.index import chunk_documents, searchable_text
 
+SLIPS = 0.3  # share of the training tasks with perturbed words
 # Shares of the kinds: about one conversation in eight needs no tool
 SHARES = {
     "calculator": 0.30,
@@ -75,5 +76,6 @@ def make_split(
         "TRAIN",
         collect_values(documents, [item for item in objects if item.split == split], objects),
         "TRAIN" if split == "train" else "DEV",
+        SLIPS if split == "train" else 0.0,
     )
     return make_conversations(maker, make_toolbox(search, objects), count, rng)

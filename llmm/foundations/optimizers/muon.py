@@ -47,9 +47,11 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         newton_schulz_steps: int = 5,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """`dtype` is that of the iteration's products; it corrects its own rounding, so bfloat16 is exact enough."""
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": newton_schulz_steps}
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, "dtype": dtype})
         for group in self.param_groups:
             if wrong := [tuple(p.shape) for p in group["params"] if p.ndim != 2]:
                 raise ValueError(f"Muon moves matrices; found a parameter of shape {wrong[0]}")
@@ -74,6 +76,7 @@ class Muon(Optimizer):
             if group["weight_decay"]:
                 torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for (rows, columns), members in by_shape.items():
-                orthogonal = orthogonalise(torch.stack([directions[i] for i in members]), group["steps"])
+                stacked = torch.stack([directions[i] for i in members]).to(group["dtype"])
+                orthogonal = orthogonalise(stacked, group["steps"]).to(params[members[0]].dtype)
                 scale = group["lr"] * max(1, rows / columns) ** 0.5
                 torch._foreach_add_([params[i] for i in members], list(orthogonal.unbind()), alpha=-scale)

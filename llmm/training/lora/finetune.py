@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers.adamw import AdamW
 from llmm.foundations.optimizers.schedules import cosine
@@ -18,7 +18,7 @@ from llmm.training.lora.adapter import attach_lora
 from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
-from llmm.training.pretraining.recipe import compile_blocks
+from llmm.training.pretraining.recipe import compile_parts
 from llmm.transformers.gpt import GPT
 
 PAD = 1  # id of <|pad|>
@@ -52,8 +52,9 @@ def finetune(
     run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
     if recipe.compile:
-        compile_blocks(gpt, torch.device("cpu"), dynamic=True)
+        compile_parts(gpt, torch.device("cpu"), dynamic=True)
     optimizer = AdamW(trained.values(), lr=recipe.lr, weight_decay=0.0)
+    dtype = pick_dtype(recipe.dtype, torch.device("cpu"))
     if checkpoints is not None and (state := checkpoints.load()):
         for name, value in state["trained"].items():
             trained[name].data.copy_(value)
@@ -68,7 +69,7 @@ def finetune(
         for done, batch in enumerate(stream, run.first_step + 1):
             torch.manual_seed(seed * 1_000_003 + done)  # of dropout
             share = cosine(done - 1, recipe.steps, recipe.warmup_steps)
-            loss = _step(run.model, batch, optimizer, recipe.lr * share)
+            loss = _step(run.model, batch, optimizer, recipe.lr * share, dtype)
             if not math.isfinite(loss):
                 raise UserError(f"the loss is {loss} at step {done}: lower finetune.lr = {recipe.lr}")
             run.losses.append(loss)
@@ -107,10 +108,10 @@ def _in_order(examples: Sequence[Example], batch_tokens: int) -> Iterator[Batch]
         yield collate([examples[i] for i in group], PAD)
 
 
-def _step(model: Any, batch: Batch, optimizer: AdamW, lr: float) -> float:
+def _step(model: Any, batch: Batch, optimizer: AdamW, lr: float, dtype: torch.dtype) -> float:
     for group in optimizer.param_groups:
         group["lr"] = lr
-    loss = _loss(model, batch)
+    loss = _loss(model, batch, dtype)
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0, foreach=True)
     optimizer.step()
@@ -118,8 +119,8 @@ def _step(model: Any, batch: Batch, optimizer: AdamW, lr: float) -> float:
     return loss.item()
 
 
-def _loss(model: Any, batch: Batch) -> Tensor:
+def _loss(model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
     """Cross-entropy at the counted positions; the read-out is computed for those alone."""
     gpt = model.get_base_model()
-    hidden_ND = gpt.hidden(batch.ids_BT).flatten(0, 1)[batch.positions]
-    return F.cross_entropy(gpt.lm_head(hidden_ND), batch.targets)
+    with precision(dtype, batch.ids_BT.device):
+        return gpt.loss(gpt.hidden(batch.ids_BT).flatten(0, 1)[batch.positions], batch.targets)

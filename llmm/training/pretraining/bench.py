@@ -1,21 +1,22 @@
 """How fast a training step is, beside `transformers`' model of the same sizes and this machine's matrix products."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmm.device import pick_device
+from llmm.device import pick_device, pick_dtype, precision
 from llmm.params import load_params
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
-    compile_blocks,
+    compile_parts,
     next_token_loss,
-    precision,
 )
 
 WARM_UP_STEPS = 3
@@ -35,22 +36,27 @@ def bench_step(steps: int) -> dict[str, Any]:
 
     ours = build_model(recipe, vocab_size, params.seed).to(device)
     flops = ours.config.flops_per_token(recipe.seq_len) * recipe.batch_size * recipe.seq_len
-    peak = matmul_peak(recipe.dtype, device)
+    dtype = pick_dtype(recipe.dtype, device)
+    peaks = {name: matmul_peak(getattr(torch, name), device) for name in ("float32", "bfloat16")}
     rows: dict[str, dict[str, float]] = {}
     for name in ("ours", "ours, uncompiled", "transformers"):
         if name == "transformers":
-            model: nn.Module = _theirs(ours.config.to_transformers()).to(device)
-            optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-4)]
+            theirs = _theirs(ours.config.to_transformers()).to(device)
+            loss_of = theirs.loss
+            optimizers: list[Any] = [torch.optim.AdamW(theirs.parameters(), lr=1e-4)]
         else:
             gpt = build_model(recipe, vocab_size, params.seed).to(device)
-            model, optimizers = gpt, build_optimizers(gpt, recipe)
-            if name == "ours" and not (recipe.compile and compile_blocks(gpt, device)):
+            loss_of = functools.partial(next_token_loss, gpt)
+            optimizers = [*build_optimizers(gpt, recipe, dtype)]
+            if name == "ours" and not (recipe.compile and compile_parts(gpt, device)):
                 continue
 
-        def step(ids_BT: Tensor, model: nn.Module = model, optimizers: list[Any] = optimizers) -> tuple[float, float]:
+        def step(
+            ids_BT: Tensor, loss_of: Callable[[Tensor], Tensor] = loss_of, optimizers: list[Any] = optimizers
+        ) -> tuple[float, float]:
             started = time.perf_counter()
-            with precision(recipe.dtype, device):
-                loss = next_token_loss(model, ids_BT)
+            with precision(dtype, device):
+                loss = loss_of(ids_BT)
             loss.backward()
             _wait(device)
             middle = time.perf_counter()
@@ -68,7 +74,7 @@ def bench_step(steps: int) -> dict[str, Any]:
             "optimizer_share": round(optimizer_seconds / seconds, 3),
             "tokens_per_second": round(recipe.batch_size * recipe.seq_len / seconds),
             "gflops": round(flops / seconds / 1e9, 1),
-            "share_of_matmul_peak": round(flops / seconds / 1e9 / peak, 3),
+            "share_of_float32_peak": round(flops / seconds / 1e9 / peaks["float32"], 3),
         }
     best = rows.get("ours", rows["ours, uncompiled"])
     return {
@@ -76,15 +82,16 @@ def bench_step(steps: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in ours.parameters()),
         "tokens_per_step": recipe.batch_size * recipe.seq_len,
-        "matmul_peak_gflops": round(peak, 1),
+        "dtype": str(dtype).removeprefix("torch."),
+        "matmul_peak_gflops": {name: round(peak, 1) for name, peak in peaks.items()},
         "systems": rows,
         "ratio_to_transformers": round(best["tokens_per_second"] / rows["transformers"]["tokens_per_second"], 3),
     }
 
 
-def matmul_peak(dtype: str, device: torch.device, size: int = 2048, seconds: float = 1.0) -> float:
+def matmul_peak(dtype: torch.dtype, device: torch.device, size: int = 2048, seconds: float = 1.0) -> float:
     """GFLOP/s of a plain product of two square matrices, measured here and now."""
-    a = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+    a = torch.ones(size, size, dtype=dtype, device=device)
     product: Callable[[], Tensor] = lambda: a @ a  # noqa: E731
     product()
     _wait(device)
@@ -102,34 +109,37 @@ def render(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("training step", "tok/s", "GFLOP/s", "of matmul peak", "optimizer"):
+    for column in ("training step", "tok/s", "GFLOP/s", "of float32 peak", "optimizer"):
         table.add_column(column, justify="left" if column == "training step" else "right")
     for name, row in result["systems"].items():
-        speed, share = f"{row['tokens_per_second']:,.0f}", f"{row['share_of_matmul_peak']:.0%}"
+        speed, share = f"{row['tokens_per_second']:,.0f}", f"{row['share_of_float32_peak']:.0%}"
         table.add_row(name, speed, f"{row['gflops']:.0f}", share, f"{row['optimizer_share']:.0%}")
     console = Console()
     console.print(table)
     console.print(
         f"{result['parameters']:,} parameters, {result['tokens_per_step']} tokens a step, {result['device']}, "
-        f"{result['threads']} threads; ours trains {result['ratio_to_transformers']:.2f} times as fast as transformers "
+        f"{result['dtype']}, {result['threads']} threads; peak of matrix products, GFLOP/s: "
+        + ", ".join(f"{name} {peak:.0f}" for name, peak in result["matmul_peak_gflops"].items())
+        + f"; ours trains {result['ratio_to_transformers']:.2f} times as fast as transformers "
         "with AdamW, uncompiled"
     )
 
 
-def _theirs(config: dict[str, Any]) -> nn.Module:
+def _theirs(config: dict[str, Any]) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    class Logits(nn.Module):
-        """Token ids to logits, as ours."""
+    class Peer(nn.Module):
+        """Their model with the loss that ours has."""
 
         def __init__(self) -> None:
             super().__init__()
             self.inner = Qwen3ForCausalLM(Qwen3Config(**config)).float()
 
-        def forward(self, ids_BT: Tensor) -> Tensor:
-            return self.inner(ids_BT, use_cache=False).logits  # type: ignore[no-any-return]
+        def loss(self, ids_BT: Tensor) -> Tensor:
+            logits_BTV = self.inner(ids_BT[:, :-1], use_cache=False).logits
+            return F.cross_entropy(logits_BTV.float().flatten(0, 1), ids_BT[:, 1:].flatten())
 
-    return Logits()
+    return Peer()
 
 
 def _wait(device: torch.device) -> None:

@@ -58,7 +58,7 @@ def score(
     bytes_of_token: np.ndarray,
     seq_len: int,
     stride: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = 8,
     autocast: torch.dtype | None = None,
     advance: Callable[[int], None] = lambda scored: None,
 ) -> Score:

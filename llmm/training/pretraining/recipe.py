@@ -1,11 +1,9 @@
 """The recipe: which model, which optimizer moves which parameter, at which learning rate."""
 
-import contextlib
 import os
 import shutil
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from llmm.foundations.optimizers import AdamW, Muon
@@ -36,13 +34,19 @@ def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
     return model
 
 
-def build_optimizers(model: GPT, recipe: PretrainParams) -> list[Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for embeddings (decayed by nobody) and gains."""
+def build_optimizers(model: GPT, recipe: PretrainParams, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
+    """Muon, with products in `dtype`, for the matrices of the blocks; AdamW for embeddings and gains, undecayed."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, newton_schulz_steps=NEWTON_SCHULZ_STEPS),
+        Muon(
+            matrices,
+            recipe.muon_lr,
+            weight_decay=recipe.weight_decay,
+            newton_schulz_steps=NEWTON_SCHULZ_STEPS,
+            dtype=dtype,
+        ),
         AdamW(others, lr=recipe.adamw_lr, betas=(0.9, 0.95)),
     ]
 
@@ -56,27 +60,21 @@ def set_learning_rates(optimizers: list[Optimizer], recipe: PretrainParams, step
     return factor
 
 
-def compile_blocks(model: GPT, device: torch.device, dynamic: bool | None = None) -> bool:
-    """Compile the transformer block once for all layers, in place. False where a CPU has no C++ compiler at hand.
+def compile_parts(model: GPT, device: torch.device, dynamic: bool | None = None) -> bool:
+    """Compile the transformer block, once for all layers, and the loss, in place; False for want of a C++ compiler.
 
-    `dynamic` is for batches of many shapes. One block compiles in a few seconds; the whole model as one graph takes as long as every tenth minute of training.
+    `dynamic` is for batches of many shapes. These parts compile in a few seconds, the whole model as one graph takes
+    several times as long and trains no faster.
     """
     compilers = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
     if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
         return False
     for block in model.model.layers:
         block.compile(dynamic=dynamic)
+    model.loss = torch.compile(model.loss, dynamic=dynamic)  # type: ignore[method-assign]
     return True
 
 
-def precision(dtype: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Matrix products in the recipe's dtype; weights and the residual stream's sums stay float32."""
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, getattr(torch, dtype))
-
-
-def next_token_loss(model: nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
+def next_token_loss(model: GPT, ids_BT: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy, in nats, of each token after the first given those before it."""
-    logits_BTV = model(ids_BT[:, :-1])
-    return nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), ids_BT[:, 1:].flatten())
+    return model.loss(model.hidden(ids_BT[:, :-1]).flatten(0, 1), ids_BT[:, 1:].flatten())

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
 from llmm.params import PretrainParams
 from llmm.training.pretraining.bits_per_byte import score
@@ -24,9 +25,8 @@ from llmm.training.pretraining.progress import Progress
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
-    compile_blocks,
+    compile_parts,
     next_token_loss,
-    precision,
     set_learning_rates,
 )
 from llmm.training.pretraining.windows import Windows
@@ -66,11 +66,12 @@ def train(
     per_step = recipe.batch_size * recipe.grad_accum_steps
     windows = Windows(shards.tokens("train"), recipe.seq_len, per_step, seed)
     model = build_model(recipe, shards.vocab_size, seed).to(device)
-    optimizers = build_optimizers(model, recipe)
+    dtype = pick_dtype(recipe.dtype, device)
+    optimizers = build_optimizers(model, recipe, dtype)
     run = TrainingRun(model)
     if checkpoints is not None and (state := checkpoints.load()):
         _restore(state, run, optimizers)
-    run.compiled = recipe.compile and compile_blocks(model, device)
+    run.compiled = recipe.compile and compile_parts(model, device)
     bits_per_nat = len(shards.tokens("train")) / shards.bytes("train") / math.log(2)
     glance = _glance(shards, recipe.seq_len)
 
@@ -83,7 +84,7 @@ def train(
             torch.manual_seed(seed * 1_000_003 + step)  # of dropout
             share = set_learning_rates(optimizers, recipe, step)
             ids_BT = windows.batch(step, rank, world_size).to(device)
-            loss = _take_step(model, optimizers, ids_BT, recipe, device)
+            loss = _take_step(model, optimizers, ids_BT, recipe, dtype)
             if not math.isfinite(loss):
                 raise UserError(
                     f"the loss is {loss} at step {step}: lower pretrain.muon_lr = {recipe.muon_lr} or "
@@ -116,13 +117,13 @@ def train(
 
 
 def _take_step(
-    model: GPT, optimizers: list[Optimizer], ids_BT: Tensor, recipe: PretrainParams, device: torch.device
+    model: GPT, optimizers: list[Optimizer], ids_BT: Tensor, recipe: PretrainParams, dtype: torch.dtype
 ) -> float:
     """One optimizer step on the windows of this process; returns the mean loss over all processes, in nats."""
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=ids_BT.device)
     micro_batches = ids_BT.split(recipe.batch_size)
     for micro_BT in micro_batches:
-        with precision(recipe.dtype, device):
+        with precision(dtype, ids_BT.device):
             loss = next_token_loss(model, micro_BT) * (len(micro_BT) / len(ids_BT))
         loss.backward()
         total += loss.detach()

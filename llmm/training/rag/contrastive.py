@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmm.corpus import Document, PythonObject
+from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW
 from llmm.training.rag.benchmark import is_searchable, object_text, remove_names
@@ -97,6 +98,8 @@ def tune(
     documents = encoder.tokens([pair.document for pair in pairs], DOCUMENT)
     wordings = [encoder.tokens(pair.queries, QUERY) for pair in pairs]
     optimizer = AdamW(parameters, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    device = parameters[0].device
+    dtype = pick_dtype("auto", device)
     batches = _batches([len(tokens) for tokens in documents], recipe)
     rng = np.random.default_rng(recipe.seed + 1)
     for step, rows in zip(range(recipe.steps), batches, strict=False):
@@ -104,7 +107,9 @@ def tune(
             group["lr"] = recipe.lr * schedule(step, recipe.steps)
         queries = [wordings[i][rng.integers(len(wordings[i]))] for i in rows]
         chosen = [documents[i] for i in rows]
-        similarity = encoder.forward(queries) @ encoder.forward(chosen).T
+        with precision(dtype, device):
+            vectors = [encoder.forward(texts).float() for texts in (queries, chosen)]
+        similarity = vectors[0] @ vectors[1].T
         loss = info_nce(similarity, recipe.temperature, same_meaning(queries, chosen).to(similarity.device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
 from llmm.evaluation import Report, Row
+from llmm.figures import OURS, new_figure, save_figure
 from llmm.params import RagEvalParams
 from llmm.statistics import bootstrap_interval, paired_bootstrap, wilson_interval
 from llmm.training.rag.benchmark import SUITES
 from llmm.training.rag.index import RETRIEVERS
 from llmm.training.rag.metrics import ndcg_at, reciprocal_rank
-
-matplotlib.use("Agg")
 
 SYSTEMS = {
     "generated": "our model reads the best chunk",
@@ -184,11 +182,9 @@ def _markdown(metrics: dict[str, Any]) -> str:
 
 
 def _retrieval_figure(metrics: dict[str, Any], folder: Path) -> Path:
-    import matplotlib.pyplot as plt
-
     suites = [suite for suite in SUITES if suite in metrics]
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-    shades = {"bm25": "0.65", "dense": "0.85", "hybrid": "#2b6cb0"}
+    figure, axes = new_figure(7, 3.2)
+    shades = {"bm25": "0.65", "dense": "0.85", "hybrid": OURS}
     for j, suite in enumerate(suites):
         for i, name in enumerate(RETRIEVERS):
             m, at = metrics[suite][name], j + (i - 1) * 0.27
@@ -198,36 +194,22 @@ def _retrieval_figure(metrics: dict[str, Any], folder: Path) -> Path:
             axes.text(at, m["ndcg@10_high"] + 0.005, label, ha="center", va="bottom", fontsize=8)
     axes.set_xticks(range(len(suites)), [f"{TITLES[s]} ({metrics[s]['queries']} queries)" for s in suites])
     axes.set_ylabel("nDCG@10 (95% interval)")
-    axes.set_title("Which retriever finds the object that a docstring describes?", loc="left")
+    axes.set_title("Which retriever finds the object that a docstring describes?")
     axes.margins(y=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, folder / "retrieval.svg")
+    return save_figure(figure, folder / "retrieval.svg")
 
 
 def _answers_figure(metrics: dict[str, Any], folder: Path) -> Path:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    figure, axes = new_figure(7, 2.8)
     for i, name in enumerate(reversed(SYSTEMS)):
         m = metrics[name]
         spread = [[m["f1"] - m["f1_low"]], [m["f1_high"] - m["f1"]]]
-        shade = "#2b6cb0" if name == "extractive" else "0.75"
+        shade = OURS if name == "extractive" else "0.75"
         axes.barh(i, m["f1"], 0.7, color=shade, xerr=spread, capsize=3, ecolor="0.25")
         axes.text(m["f1_high"] + 0.01, i, f"F1 {m['f1']:.2f}, exact {m['exact_match']:.2f}", va="center", fontsize=8)
     axes.set_yticks(range(len(SYSTEMS)), list(reversed(SYSTEMS.values())))
     axes.set_xlim(0, 1.4)
     axes.set_xticks(np.arange(0, 1.01, 0.25))
     axes.set_xlabel(f"F1 of words (mean of {metrics['questions']} questions, 95% interval)")
-    figure.suptitle("How well are questions about unseen objects answered?", x=0.01, ha="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, folder / "answers.svg")
-
-
-def _save(figure: Any, path: Path) -> Path:
-    import matplotlib.pyplot as plt
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context({"svg.hashsalt": "llmm", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return path
+    figure.suptitle("How well are questions about unseen objects answered?", x=0.01, ha="left", size="medium")
+    return save_figure(figure, folder / "answers.svg")

@@ -6,12 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from llmm.params import IndexParams
+from llmm.statistics import paired_bootstrap
 from llmm.training.rag.benchmark import Benchmark
 from llmm.training.rag.bm25 import BM25
 from llmm.training.rag.encoder import Encoder
 from llmm.training.rag.hybrid import fuse
 from llmm.training.rag.index import CANDIDATES, RETRIEVERS
 from llmm.training.rag.metrics import ndcg_at
+
+BOOTSTRAP_SAMPLES = 1000
 
 
 class Bench:
@@ -55,14 +58,22 @@ class Bench:
 def held_out_ndcg(benchmark: Benchmark, encoder: Encoder, params: IndexParams) -> dict[str, float]:
     """Mean nDCG@10 of each retriever with the names removed, among the documents of the queries' split only.
 
-    A few hundred documents instead of thousands: cheap enough to look at before and after training.
+    A few hundred documents instead of thousands: cheap enough to look at before and after training. What hybrid gains
+    over BM25 comes with the ends of its paired 95% interval, "gain_low" and "gain_high".
     """
     own = {key: text for key, text in benchmark.documents.items() if key in benchmark.held_out}
     if not benchmark.queries:
-        return dict.fromkeys(RETRIEVERS, 0.0)
+        return {**dict.fromkeys(RETRIEVERS, 0.0), "gain_low": 0.0, "gain_high": 0.0}
     rankings = Bench(own, encoder, params).rankings([query.without_names for query in benchmark.queries])
-    means = mean_ndcg(rankings, [query.relevant for query in benchmark.queries])
-    return {name: round(value, 4) for name, value in means.items()}
+    relevant = [query.relevant for query in benchmark.queries]
+    means = mean_ndcg(rankings, relevant)
+    by_query = {
+        name: [ndcg_at(r[name], {key}, 10) for r, key in zip(rankings, relevant, strict=True)]
+        for name in ("hybrid", "bm25")
+    }
+    gain = paired_bootstrap(by_query["hybrid"], by_query["bm25"], BOOTSTRAP_SAMPLES, seed=0)
+    found = {**means, "gain_low": gain["low"], "gain_high": gain["high"]}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def mean_ndcg(rankings: Sequence[Mapping[str, Sequence[str]]], relevant: Sequence[str]) -> dict[str, float]:

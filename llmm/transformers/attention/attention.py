@@ -4,9 +4,9 @@ Sources: Vaswani et al. 2017 (1706.03762), equation 1; grouped heads: Ainslie et
 2021 (2104.09864); QK-norm: Henry et al. 2020 (2010.04245). Module names are those of `transformers`' Qwen3.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmm.transformers.attention.attend import attend
 from llmm.transformers.attention.kv_cache import LayerCache
 from llmm.transformers.attention.rope import rotate
 
@@ -38,20 +38,14 @@ class Attention(nn.Module):
         earlier tokens come first, so S is their number plus T.
         """
         B, T, D = x_BTD.shape
-        query_BHTd = self.q_norm(self.q_proj(x_BTD).view(B, T, self.n_head, self.d_head)).transpose(1, 2)
-        key_BHTd = self.k_norm(self.k_proj(x_BTD).view(B, T, self.n_kv_head, self.d_head)).transpose(1, 2)
+        # norms and angles in float32, also where autocast makes the products bfloat16
+        query_BHTd = self.q_norm(self.q_proj(x_BTD).view(B, T, self.n_head, self.d_head).float()).transpose(1, 2)
+        key_BHTd = self.k_norm(self.k_proj(x_BTD).view(B, T, self.n_kv_head, self.d_head).float()).transpose(1, 2)
         value_BHTd = self.v_proj(x_BTD).view(B, T, self.n_kv_head, self.d_head).transpose(1, 2)
 
         query_BHTd, key_BHTd = rotate(query_BHTd, *rope), rotate(key_BHTd, *rope)
         if cache is not None:
             key_BHTd, value_BHTd = cache.append(key_BHTd, value_BHTd)
 
-        mixed_BHTd = F.scaled_dot_product_attention(
-            query_BHTd,
-            key_BHTd,
-            value_BHTd,
-            attn_mask=mask,
-            is_causal=mask is None and T > 1,
-            enable_gqa=self.n_kv_head != self.n_head,
-        )
+        mixed_BHTd = attend(query_BHTd, key_BHTd, value_BHTd, mask)
         return self.o_proj(mixed_BHTd.transpose(1, 2).reshape(B, T, D))

@@ -6,6 +6,7 @@ The parameters carry the names of `transformers`' Qwen3ForCausalLM, so that weig
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmm.transformers.attention.kv_cache import KVCache
@@ -79,6 +80,10 @@ class GPT(nn.Module):
     def hidden(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Hidden states (B, T, D) after the last norm."""
         return self.model(ids_BT, attention_mask)
+
+    def loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Mean cross-entropy, in nats, of the tokens `targets_N` (N,) after the hidden states (N, D)."""
+        return F.cross_entropy(self.lm_head(hidden_ND).float(), targets_N)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of at most `capacity` tokens."""
