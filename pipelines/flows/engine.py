@@ -139,7 +139,7 @@ def score(factory: str, params: dict[str, Any], batch: Batch, state: Revisions) 
         raise ValueError(
             f"{len(rows)} rows for the {len(batch)} items of {batch}, each with an id and its suite expected"
         )
-    return json.loads(json.dumps(rows, allow_nan=False))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(rows, allow_nan=False))
 
 
 _OPENING = threading.Lock()

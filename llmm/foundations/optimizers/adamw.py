@@ -28,7 +28,7 @@ class AdamW(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Take one step with the gradients at hand; parameters without a gradient stay."""
         if closure is not None:
             raise ValueError("AdamW takes no closure")

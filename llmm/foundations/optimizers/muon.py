@@ -57,7 +57,7 @@ class Muon(Optimizer):
                 raise ValueError(f"Muon moves matrices; found a parameter of shape {wrong[0]}")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Take one step with the gradients at hand; parameters without a gradient stay."""
         if closure is not None:
             raise ValueError("Muon takes no closure")

@@ -47,7 +47,9 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
     """Bytes of raw text that each id stands for, (V,); 0 for special tokens."""
     special = set(tokenizer.get_added_tokens_decoder())
     # the byte-level alphabet spells each byte as one character
-    return np.array([0 if i in special else len(tokenizer.id_to_token(i)) for i in range(tokenizer.get_vocab_size())])
+    return np.array(
+        [0 if i in special else len(tokenizer.id_to_token(i) or "") for i in range(tokenizer.get_vocab_size())]
+    )
 
 
 @torch.inference_mode()
