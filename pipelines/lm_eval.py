@@ -18,6 +18,7 @@ from llmm.transformers.gpt.sampling import Sampler
 from pipelines.stage import run_stage
 
 SAMPLE_TOKENS = 160
+BATCH_TOKENS = 2048  # whose logits stay in a CPU's cache
 END_OF_TEXT = 0
 BASELINE_NAMES = {"ngram_5": "5-gram", "xz_after_training": "xz, training text read"}
 SAMPLER = Sampler(temperature=0.7, top_p=0.95)
@@ -49,7 +50,8 @@ def main(params: Params) -> None:
 
 def _score(pretrained: PretrainedModel, shards: TokenShards, split: str, seq_len: int, stride: int) -> Score:
     tokens, starts = shards.tokens(split), shards.starts(split)
-    scored = score(pretrained.gpt, tokens, starts, token_bytes(pretrained.tokenizer), seq_len, stride)
+    batch_size = max(1, BATCH_TOKENS // seq_len)
+    scored = score(pretrained.gpt, tokens, starts, token_bytes(pretrained.tokenizer), seq_len, stride, batch_size)
     # the denominator twice, by two roads: the bytes of the scored tokens are the bytes of the raw text
     if scored.bytes.sum() != shards.bytes(split):
         raise AssertionError(f"{split}: tokens spell {scored.bytes.sum()} bytes, the text has {shards.bytes(split)}")
@@ -87,7 +89,9 @@ def _draw(params: Params, baselines: dict[str, float], whole_split: float) -> No
     millions = [row["tokens"] / 1e6 for row in rows]
     for key, label in (("train_bits_per_byte", "training"), ("val_bits_per_byte", "validation (a part)")):
         (line,) = axes.plot(millions, [row[key] for row in rows], marker="o", markersize=3)
-        axes.annotate(label, (millions[0], rows[0][key]), (6, 4), textcoords="offset points", color=line.get_color())
+        at, above = len(rows) * 3 // 4, key.startswith("val")
+        place = {"xytext": (4, 6 if above else -14), "ha": "left" if above else "right"}
+        axes.annotate(label, (millions[at], rows[at][key]), textcoords="offset points", color=line.get_color(), **place)
     for name, value in baselines.items():
         axes.axhline(value, color=BASELINE_COLOUR, linestyle="--", linewidth=1)
         label = f"{BASELINE_NAMES.get(name, name)} {value:.2f}"

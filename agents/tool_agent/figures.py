@@ -28,6 +28,6 @@ def draw_rates(metrics: Mapping[str, Mapping[str, Any]], systems: Sequence[str],
     axes.set_ylabel("exact calls, % (95% interval)")
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 25))
-    axes.set_title("How often does the agent make exactly the right calls?")
+    axes.set_title("How often does the agent make exactly the right calls?", loc="left", fontsize="medium")
     figure.legend(frameon=False, ncols=len(systems), loc="outside lower center")
     return save_figure(figure, path)

@@ -194,7 +194,7 @@ def _retrieval_figure(metrics: dict[str, Any], folder: Path) -> Path:
             axes.text(at, m["ndcg@10_high"] + 0.005, label, ha="center", va="bottom", fontsize=8)
     axes.set_xticks(range(len(suites)), [f"{TITLES[s]} ({metrics[s]['queries']} queries)" for s in suites])
     axes.set_ylabel("nDCG@10 (95% interval)")
-    axes.set_title("Which retriever finds the object that a docstring describes?")
+    axes.set_title("Which retriever finds the object that a docstring describes?", loc="left", fontsize="medium")
     axes.margins(y=0.25)
     return save_figure(figure, folder / "retrieval.svg")
 
