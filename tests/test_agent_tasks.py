@@ -7,7 +7,7 @@ import re
 import pytest
 
 from agents.tool_agent import evaluation, values
-from agents.tool_agent.phrasings import calculator, chat, follow_up, python, search, signature
+from agents.tool_agent.phrasings.tables import SUBJECTS, table
 from agents.tool_agent.tasks import Maker, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR
@@ -16,32 +16,23 @@ from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
-TABLES = {
-    "calculator": calculator,
-    "python": python,
-    "search": search,
-    "signature": signature,
-    "chat": chat,
-    "follow_up": follow_up,
-}
+SPLITS = ("TRAIN", "DEV", "TEST")
 KINDS = ("calculator", "python", "search_docs", "signature", "chat", "two_in_one")
 VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_the_three_sets_of_phrasings_share_none(name: str) -> None:
     sets = {
-        split: {
-            skeleton(one) for phrasings in getattr(TABLES[name], split).values() for p in phrasings for one in expand(p)
-        }
-        for split in ("TRAIN", "DEV", "TEST")
+        split: {skeleton(one) for phrasings in table(name, split).values() for p in phrasings for one in expand(p)}
+        for split in SPLITS
     }
     assert not sets["TRAIN"] & sets["DEV"]
     assert not sets["TRAIN"] & sets["TEST"]
     assert not sets["DEV"] & sets["TEST"]
     if name != "follow_up":
-        assert sum(len(p) for p in TABLES[name].TRAIN.values()) >= 40
-        assert sum(len(p) for p in TABLES[name].TEST.values()) >= 15
+        assert sum(len(p) for p in table(name, "TRAIN").values()) >= 40
+        assert sum(len(p) for p in table(name, "TEST").values()) >= 15
 
 
 def test_hand_written_tasks_expect_valid_calls_or_a_reply() -> None:
@@ -56,8 +47,8 @@ def test_hand_written_tasks_expect_valid_calls_or_a_reply() -> None:
 
 @pytest.mark.parametrize("name", ["calculator", "python", "search", "signature", "follow_up"])
 def test_every_slot_of_a_call_stands_in_its_phrasings(name: str) -> None:
-    for split in ("TRAIN", "DEV", "TEST"):
-        for pattern, phrasings in getattr(TABLES[name], split).items():
+    for split in SPLITS:
+        for pattern, phrasings in table(name, split).items():
             if name != "signature":
                 for phrasing in phrasings:
                     for one in expand(phrasing):

@@ -11,8 +11,9 @@ from agents.tool_agent.answers import Kind
 from agents.tool_agent.baselines import RegexRouter, no_tools, random_weights
 from agents.tool_agent.figures import draw_rates
 from agents.tool_agent.loop import Limits, run_tasks
+from agents.tool_agent.phrasings.tables import Split
 from agents.tool_agent.policy import ModelPolicy, Policy
-from agents.tool_agent.tasks import Call, Maker, Split, Task, normal_space
+from agents.tool_agent.tasks import Call, Maker, Task, normal_space
 from agents.tool_agent.tools import Toolbox, make_toolbox
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.values import Values, collect_values

@@ -6,16 +6,15 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from agents.tool_agent import values as v
 from agents.tool_agent.answers import Kind, final_answer
-from agents.tool_agent.phrasings import calculator, chat, follow_up, python, search, signature
+from agents.tool_agent.phrasings.tables import Split, table, two_questions
 from agents.tool_agent.templates import fill, perturb, slots_of, vary
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
 
-Split = Literal["TRAIN", "DEV", "TEST"]
 _TOOL_OF: dict[Kind, str] = {
     "calculator": "calculator",
     "python": "python",
@@ -74,17 +73,17 @@ class Maker:
 
     def calculator(self, rng: random.Random) -> Task:
         """Arithmetic in digits, words and stories."""
-        return self._made(rng, getattr(calculator, self.phrasings), "calculator", "expression", _numbers)
+        return self._made(rng, table("calculator", self.phrasings), "calculator", "expression", _numbers)
 
     def python(self, rng: random.Random) -> Task:
         """A small program."""
-        return self._made(rng, getattr(python, self.phrasings), "python", "code", _program_values)
+        return self._made(rng, table("python", self.phrasings), "python", "code", _program_values)
 
     def search_docs(self, rng: random.Random) -> Task:
         """A search for a topic, or for how to do something."""
         return self._made(
             rng,
-            getattr(search, self.phrasings),
+            table("search", self.phrasings),
             "search_docs",
             "query",
             lambda rng, _: _same(topic=v.topic(rng, self.values), deed=v.deed(rng, self.values)),
@@ -92,17 +91,17 @@ class Maker:
 
     def signature(self, rng: random.Random) -> Task:
         """What is asked of an object by its name."""
-        table: dict[Kind, list[str]] = getattr(signature, self.phrasings)
-        kind: Kind = rng.choices(list(table), [2, 1.2, 1])[0]
+        ways = table("signature", self.phrasings)
+        kind: Kind = rng.choices(("signature", "summary", "module"), (2, 1.2, 1))[0]
         return self._made(
-            rng, {"{name}": table[kind]}, kind, "name", lambda rng, _: _same(name=v.name(rng, self.values))
+            rng, {"{name}": ways[kind]}, kind, "name", lambda rng, _: _same(name=v.name(rng, self.values))
         )
 
     def chat(self, rng: random.Random) -> Task:
         """What needs no tool: small talk, and what no tool can do."""
-        table = getattr(chat, self.phrasings)
-        reply = rng.choices(list(table), [len(phrasings) ** 0.5 for phrasings in table.values()])[0]
-        text = vary(rng.choice(table[reply]), rng)
+        ways = table("chat", self.phrasings)
+        reply = rng.choices(list(ways), [len(phrasings) ** 0.5 for phrasings in ways.values()])[0]
+        text = vary(rng.choice(ways[reply]), rng)
         return Task(
             fill(text, _same(thing=rng.choice(v.OBJECTS), place=rng.choice(v.PLACES), person=rng.choice(v.PEOPLE))[0]),
             (),
@@ -113,7 +112,7 @@ class Maker:
         """Two questions in one message, answered by two calls."""
         makers = [self.calculator, self.signature, self.python, self.calculator]
         first, second = (maker(rng) for maker in rng.sample(makers, 2))
-        text = rng.choice(getattr(follow_up, f"TWO_{self.phrasings}"))
+        text = rng.choice(two_questions(self.phrasings))
         prompt = fill(text, {"first": first.prompt.rstrip("?.! "), "second": second.prompt.rstrip("?.! ")})
         return Task(prompt, first.calls + second.calls)
 
@@ -124,22 +123,22 @@ class Maker:
             result = toolbox.call(first.calls[0].text)
             if result.ok and len(result.text) <= 8 and not result.text.startswith("-"):
                 break
-        table = getattr(follow_up, self.phrasings)
-        task = self._made(rng, table, "calculator", "expression", lambda rng, p: _with_last(rng, p, result.text))
+        ways = table("follow_up", self.phrasings)
+        task = self._made(rng, ways, "calculator", "expression", lambda rng, p: _with_last(rng, p, result.text))
         return dataclasses.replace(task, history=tuple(conversation(first, toolbox)))
 
     def _made(
         self,
         rng: random.Random,
-        table: dict[str, list[str]],
+        ways: dict[str, list[str]],
         kind: Kind,
         argument: str,
         draw: Callable[[random.Random, str], tuple[dict[str, str], dict[str, str]]],
     ) -> Task:
         """Draw a phrasing and values until the call belongs to this part of all calls."""
         while True:
-            pattern = rng.choices(list(table), [len(phrasings) ** 0.7 for phrasings in table.values()])[0]
-            phrasing = rng.choice(table[pattern])
+            pattern = rng.choices(list(ways), [len(phrasings) ** 0.7 for phrasings in ways.values()])[0]
+            phrasing = rng.choice(ways[pattern])
             in_text, in_call = draw(rng, f"{pattern} {phrasing}")
             call = Call(kind, {argument: fill(pattern, in_call)})
             if part_of(call.text) == self.part:

@@ -31,18 +31,6 @@ TRAIN: Table = {
     "{last}*2": ["[now |]double [that|it]", "twice that?"],
     "{last}/2": ["[now |]halve [that|it]", "half of that?"],
 }
-DEV: Table = {
-    "{last}+{b}": ["increase the result by {b}"],
-    "{last}-{b}": ["and without {b}?"],
-    "{last}*{b}": ["what is {b} times as much?"],
-    "{last}/{b}": ["and shared by {b}?"],
-}
-TEST: Table = {
-    "{last}+{b}": ["ok, add another {b}"],
-    "{last}-{b}": ["ok, now remove {b} from the result"],
-    "{last}*{b}": ["what's that multiplied by {b}?"],
-    "{last}/{b}": ["and that number divided by {b}?"],
-}
 
 TWO_TRAIN = [
     "{first} and {second}",
@@ -56,5 +44,3 @@ TWO_TRAIN = [
     "1. {first} 2. {second}",
     "{first}, after that {second}",
 ]
-TWO_DEV = ["{first}; and another question: {second}", "please do both: {first}, {second}"]
-TWO_TEST = ["{first}. next, {second}", "i have two questions. {first}? {second}?"]
