@@ -20,6 +20,7 @@ def main(params: Params) -> dict[str, Any]:
     """Make the data, tune, write data/adapter, data/metrics/finetune.json and data/plots/finetune.csv."""
     import torch
 
+    from llmm.device import pick_dtype
     from llmm.training.lora.adapter import save_adapter
     from llmm.training.lora.chat import ChatCodec
     from llmm.training.lora.dataset import encode
@@ -48,6 +49,9 @@ def main(params: Params) -> dict[str, Any]:
         "seed": params.seed,
         "model": model.sha256,
         "code": lineage.code_sha256(*CODE),
+        "torch": torch.__version__,
+        "dtype": str(pick_dtype(recipe.dtype, torch.device("cpu"))),
+        "threads": torch.get_num_threads(),
     }
     checkpoints = Checkpoints("finetune", identity)
     run = finetune(load_gpt(paths.MODEL), recipe, examples, every_val, params.seed, checkpoints)

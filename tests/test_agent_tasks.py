@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from agents.tool_agent import evaluation, values
-from agents.tool_agent.phrasings.tables import SUBJECTS, table
+from agents.tool_agent import evaluation, tasks, values
+from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table
 from agents.tool_agent.tasks import Maker, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR
@@ -22,24 +22,33 @@ VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "t
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_the_three_sets_of_phrasings_share_none(name: str) -> None:
+def test_the_sets_to_choose_and_to_report_on_share_none(name: str) -> None:
     sets = {
         split: {skeleton(one) for phrasings in table(name, split).values() for p in phrasings for one in expand(p)}
         for split in SPLITS
     }
-    assert not sets["TRAIN"] & sets["DEV"]
-    assert not sets["TRAIN"] & sets["TEST"]
     assert not sets["DEV"] & sets["TEST"]
+    assert sets["DEV"] | sets["TEST"] <= held_out_skeletons()
     if name != "follow_up":
         assert sum(len(p) for p in table(name, "TRAIN").values()) >= 40
         assert sum(len(p) for p in table(name, "TEST").values()) >= 15
 
 
+@pytest.mark.parametrize("kind", ["calculator", "python", "search_docs", "signature", "chat"])
+def test_training_says_nothing_in_a_held_out_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "fill", lambda text, _: text)  # leave the slots open
+    monkeypatch.setattr(tasks, "part_of", lambda _: "TRAIN")
+    maker, rng = Maker("TRAIN", VALUES, "TRAIN", slips=0.3), random.Random(0)
+    said = {skeleton(getattr(maker, kind)(rng).prompt) for _ in range(3000)}
+    assert len(said) > 700
+    assert not said & held_out_skeletons()
+
+
 def test_hand_written_tasks_expect_valid_calls_or_a_reply() -> None:
-    tasks = evaluation.hand_written()
-    assert len(tasks) >= 60
+    written = evaluation.hand_written()
+    assert len(written) >= 60
     tools = toolbox()
-    for task in tasks:
+    for task in written:
         for call in task.calls:
             tools.parse(call.text)  # raises where the expected call is not valid
         assert bool(task.calls) != bool(task.reply)

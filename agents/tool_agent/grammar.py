@@ -1,8 +1,9 @@
 """What the model may write: first a role, then free text or exactly one valid call; everything else is masked out.
 
 After `<|tool_call|>` a grammar compiled by llguidance from the tools' JSON schemas allows one compact object
-`{"name":...,"arguments":{...}}` and then `<|end|>`. After `<|assistant|>` any text without special tokens goes. So
-every finished call fits its schema, whatever the weights: validity is no measure of the model.
+`{"name":...,"arguments":{...}}` and then `<|end|>`; its strings are made of what the conversation says (evidence.py).
+After `<|assistant|>` any text without special tokens goes. So every finished call fits its schema, whatever the
+weights: validity is no measure of the model.
 """
 
 import json
@@ -14,8 +15,9 @@ import llguidance.torch as masks
 import torch
 from torch import Tensor
 
+from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.tools import Tool
-from llmm.training.lora.chat import ChatCodec
+from llmm.training.lora.chat import ChatCodec, Conversation
 
 _COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 
@@ -24,30 +26,32 @@ class CallGrammar:
     """The grammar for one tokenizer and one set of tools; `processor` masks the logits of one batched generation."""
 
     def __init__(self, codec: ChatCodec, tools: Sequence[Tool]) -> None:
-        self.codec = codec
-        # without tools the role of a call is masked out, and this grammar is never asked
-        self.grammar = (
-            llguidance.LLMatcher.grammar_from_json_schema(_schema(tools), overrides=_COMPACT) if tools else ""
-        )
+        self.codec, self.tools = codec, tuple(tools)
         self.tokenizer = llguidance.LLTokenizer(codec.tokenizer.to_str(), n_vocab=codec.vocab_size, eos_token=codec.end)
         free = torch.zeros(codec.vocab_size)
         free[[index for index in codec.special_ids if index != codec.end]] = -torch.inf
         first = torch.full((codec.vocab_size,), -torch.inf)
         first[codec.role_ids["assistant"]] = 0
-        if tools:
+        if tools:  # without tools the role of a call is masked out, and no grammar is ever asked for
             first[codec.role_ids["tool_call"]] = 0
         self.free, self.first = free, first
 
-    def processor(self) -> "GrammarMasks":
-        """A fresh mask for one call of `generate`."""
-        return GrammarMasks(self)
+    def processor(self, conversations: Sequence[Conversation]) -> "GrammarMasks":
+        """A fresh mask for one call of `generate`, whose rows continue `conversations`."""
+        return GrammarMasks(self, conversations)
+
+    def matcher(self, conversation: Conversation) -> llguidance.LLMatcher:
+        """What follows a call token by token: a valid call whose arguments come from `conversation`."""
+        schema = _schema(self.tools, conversation)
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT)
+        return llguidance.LLMatcher(self.tokenizer, grammar)
 
 
 class GrammarMasks:
     """A logits processor: follows what each row has written and forbids what may not come next."""
 
-    def __init__(self, grammar: CallGrammar) -> None:
-        self._of = grammar
+    def __init__(self, grammar: CallGrammar, conversations: Sequence[Conversation]) -> None:
+        self._of, self._conversations = grammar, conversations
         self._matchers: dict[int, llguidance.LLMatcher] = {}
         self._consumed: dict[int, int] = {}
         self._bits = masks.allocate_token_bitmask(1, grammar.codec.vocab_size)
@@ -70,7 +74,7 @@ class GrammarMasks:
 
     def _mask_call(self, row: int, written: list[int], logits_1V: Tensor) -> None:
         if row not in self._matchers:
-            self._matchers[row] = llguidance.LLMatcher(self._of.tokenizer, self._of.grammar)
+            self._matchers[row] = self._of.matcher(self._conversations[row])
             self._consumed[row] = 1  # the role's token stands before the grammar
         matcher = self._matchers[row]
         matcher.consume_tokens(written[self._consumed[row] :])
@@ -79,28 +83,23 @@ class GrammarMasks:
         masks.apply_token_bitmask_inplace(logits_1V, self._bits)
 
 
-def _schema(tools: Sequence[Tool]) -> str:
-    """JSON schema of a call: one of the tools, with its arguments. Free strings are held to printable characters."""
+def _schema(tools: Sequence[Tool], conversation: Conversation) -> str:
+    """JSON schema of a call: one of the tools, with its arguments, made of what `conversation` says."""
     options = []
     for tool in tools:
-        properties = {}
-        for name, field in tool.schema()["properties"].items():
-            kept = {key: field[key] for key in ("type", "minLength", "maxLength") if key in field}
-            if "pattern" in field:
-                kept = {"type": "string", "pattern": field["pattern"][:-2] + "{1," + str(field["maxLength"]) + "}$"}
-            properties[name] = kept
-        arguments = {
-            "type": "object",
-            "properties": properties,
-            "required": list(properties),
-            "additionalProperties": False,
-        }
-        options.append(
-            {
-                "type": "object",
-                "properties": {"name": {"const": tool.name}, "arguments": arguments},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-        )
+        arguments = {name: _narrowed(field, conversation) for name, field in tool.schema()["properties"].items()}
+        options.append(_object({"name": {"const": tool.name}, "arguments": _object(arguments)}))
     return json.dumps({"anyOf": options})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _narrowed(field: dict[str, Any], conversation: Conversation) -> dict[str, Any]:
+    """The schema of one argument. Where the conversation says nothing that it could be, any valid string will do."""
+    kept: dict[str, Any] = {key: field[key] for key in ("type", "minLength", "maxLength", "pattern") if key in field}
+    if "source" in field and (pattern := pattern_of(field["source"], conversation)):
+        kept["pattern"] = f"^(?:{pattern})$"
+    return kept

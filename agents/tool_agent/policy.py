@@ -62,7 +62,7 @@ class ModelPolicy:
             stop_ids=[self.codec.end],
             sampler=self.sampler,
             generator=self.generator,
-            logits_processor=self.grammar.processor(),
+            logits_processor=self.grammar.processor(conversations),
         )
         return [Turn(self.codec.read_turn(ids), len(ids)) for ids in written]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from agents.tool_agent import values as v
 from agents.tool_agent.answers import Kind, final_answer
-from agents.tool_agent.phrasings.tables import Split, table, two_questions
-from agents.tool_agent.templates import fill, perturb, slots_of, vary
+from agents.tool_agent.phrasings.tables import Split, held_out_skeletons, table, two_questions
+from agents.tool_agent.templates import fill, perturb, skeleton, slots_of, vary
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
 
@@ -101,7 +101,9 @@ class Maker:
         """What needs no tool: small talk, and what no tool can do."""
         ways = table("chat", self.phrasings)
         reply = rng.choices(list(ways), [len(phrasings) ** 0.5 for phrasings in ways.values()])[0]
-        text = vary(rng.choice(ways[reply]), rng)
+        text = self._varied(rng, rng.choice(ways[reply]))
+        while text is None:
+            text = self._varied(rng, rng.choice(ways[reply]))
         return Task(
             fill(text, _same(thing=rng.choice(v.OBJECTS), place=rng.choice(v.PLACES), person=rng.choice(v.PEOPLE))[0]),
             (),
@@ -141,12 +143,21 @@ class Maker:
             phrasing = rng.choice(ways[pattern])
             in_text, in_call = draw(rng, f"{pattern} {phrasing}")
             call = Call(kind, {argument: fill(pattern, in_call)})
-            if part_of(call.text) == self.part:
-                text = vary(phrasing, rng)
-                if rng.random() < self.slips and " " in text:
-                    text = perturb(text, rng, beside_slots=kind != "search_docs")
-                prompt = fill(text, in_text)
-                return Task(prompt, (call,))
+            if part_of(call.text) != self.part:
+                continue
+            text = self._varied(rng, phrasing, beside_slots=kind != "search_docs")
+            if text is not None:
+                return Task(fill(text, in_text), (call,))
+
+    def _varied(self, rng: random.Random, phrasing: str, beside_slots: bool | None = None) -> str | None:
+        """One way to say `phrasing`, slots left open; None where training must not see it.
+
+        Slips are made only where `beside_slots` says how (see `perturb`).
+        """
+        text = vary(phrasing, rng)
+        if beside_slots is not None and rng.random() < self.slips and " " in text:
+            text = perturb(text, rng, beside_slots)
+        return None if self.phrasings == "TRAIN" and skeleton(text) in held_out_skeletons() else text
 
 
 def part_of(call: str) -> Split:

@@ -22,7 +22,10 @@ class ToolError(Exception):
 
 
 class Arguments(BaseModel):
-    """Arguments of a tool: nothing beyond what is declared, nothing converted silently."""
+    """Arguments of a tool: nothing beyond what is declared, nothing converted silently.
+
+    A string's "source" says what of the conversation it is made of (see evidence.py).
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -30,25 +33,28 @@ class Arguments(BaseModel):
 class CalculatorArguments(Arguments):
     """An arithmetic expression such as "12*7" or "sqrt(2)"."""
 
-    expression: Annotated[str, Field(pattern=r"^[0-9a-z.,+\-*/%() ]+$", max_length=120)]
+    expression: Annotated[
+        str,
+        Field(pattern=r"^[0-9a-z.,+\-*/%() ]+$", min_length=1, max_length=120, json_schema_extra={"source": "numbers"}),
+    ]
 
 
 class SearchArguments(Arguments):
     """What to look for, in a few words."""
 
-    query: Annotated[str, Field(min_length=1, max_length=120)]
+    query: Annotated[str, Field(min_length=1, max_length=120, json_schema_extra={"source": "phrase"})]
 
 
 class SignatureArguments(Arguments):
     """A qualified name such as "json.loads", or the end of one."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", max_length=120)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", max_length=120, json_schema_extra={"source": "name"})]
 
 
 class PythonArguments(Arguments):
     """A small program; the value of its last expression is the result."""
 
-    code: Annotated[str, Field(min_length=1, max_length=300)]
+    code: Annotated[str, Field(min_length=1, max_length=300, json_schema_extra={"source": "program"})]
 
 
 @dataclass(frozen=True)

@@ -65,20 +65,20 @@ def held_out_ndcg(benchmark: Benchmark, encoder: Encoder, params: IndexParams) -
     if not benchmark.queries:
         return {**dict.fromkeys(RETRIEVERS, 0.0), "gain_low": 0.0, "gain_high": 0.0}
     rankings = Bench(own, encoder, params).rankings([query.without_names for query in benchmark.queries])
-    relevant = [query.relevant for query in benchmark.queries]
-    means = mean_ndcg(rankings, relevant)
-    by_query = {
-        name: [ndcg_at(r[name], {key}, 10) for r, key in zip(rankings, relevant, strict=True)]
-        for name in ("hybrid", "bm25")
-    }
+    by_query = ndcg_by_query(rankings, [query.relevant for query in benchmark.queries])
     gain = paired_bootstrap(by_query["hybrid"], by_query["bm25"], BOOTSTRAP_SAMPLES, seed=0)
+    means = {name: float(np.mean(values)) for name, values in by_query.items()}
     found = {**means, "gain_low": gain["low"], "gain_high": gain["high"]}
     return {name: round(value, 4) for name, value in found.items()}
 
 
 def mean_ndcg(rankings: Sequence[Mapping[str, Sequence[str]]], relevant: Sequence[str]) -> dict[str, float]:
     """Mean nDCG@10 of each retriever; 0 where there are no queries."""
+    return {name: float(np.mean(values or [0.0])) for name, values in ndcg_by_query(rankings, relevant).items()}
+
+
+def ndcg_by_query(rankings: Sequence[Mapping[str, Sequence[str]]], relevant: Sequence[str]) -> dict[str, list[float]]:
+    """nDCG@10 of each retriever for each query, whose one relevant document stands in `relevant`."""
     return {
-        name: float(np.mean([ndcg_at(r[name], {key}, 10) for r, key in zip(rankings, relevant, strict=True)] or [0.0]))
-        for name in RETRIEVERS
+        name: [ndcg_at(r[name], {key}, 10) for r, key in zip(rankings, relevant, strict=True)] for name in RETRIEVERS
     }

@@ -1,0 +1,80 @@
+"""What a call may copy from a conversation: what was said can be written, and nothing else can."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.tool_agent.evaluation import hand_written
+from agents.tool_agent.evidence import pattern_of
+from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.phrasings.tables import Split
+from agents.tool_agent.tasks import Maker, Task
+from agents.tool_agent.values import collect_values, spelled
+from llmm.training.lora.chat import Message, call_text
+from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
+
+GRAMMAR = CallGrammar(codec(), list(toolbox().tools.values()))
+VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
+
+
+def allowed(call: str, *said: Message) -> bool:
+    """Whether the grammar lets the model write `call` after `said`, token by token, and stop there."""
+    matcher = GRAMMAR.matcher(said)
+    assert not matcher.is_error(), matcher.get_error()
+    ids = codec().text_ids(call)
+    return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+
+def after(prompt: str, tool: str, /, **arguments: str) -> bool:
+    return allowed(call_text(tool, arguments), Message("user", prompt))
+
+
+@pytest.mark.parametrize("phrasings", ["TRAIN", "DEV", "TEST"])
+@pytest.mark.parametrize("kind", ["calculator", "python", "search_docs", "signature", "two_in_one"])
+def test_the_right_call_is_never_forbidden(kind: str, phrasings: Split) -> None:
+    maker, rng = Maker(phrasings, VALUES, "TRAIN"), random.Random(0)
+    for _ in range(60):
+        task: Task = getattr(maker, kind)(rng)
+        for call in task.calls:
+            assert allowed(call.text, *task.history, Message("user", task.prompt)), (task.prompt, call.text)
+
+
+def test_nor_is_that_of_a_hand_written_task_or_of_a_second_question() -> None:
+    for task in hand_written():
+        for call in task.calls:
+            assert allowed(call.text, Message("user", task.prompt)), (task.prompt, call.text)
+    tools, rng = toolbox(), random.Random(0)
+    for _ in range(40):
+        task = Maker("TRAIN", VALUES, "TRAIN").follow_up(rng, tools)
+        assert allowed(task.calls[0].text, *task.history, Message("user", task.prompt)), task
+
+
+def test_what_was_not_said_cannot_be_written() -> None:
+    assert after("add 42 and 7", "calculator", expression="42+7")
+    assert not after("add 42 and 7", "calculator", expression="427")  # two numbers do not run together
+    assert not after("add 42 and 7", "calculator", expression="43+7")
+    assert not after("what does json.dumps do", "signature", name="json.dump")
+    assert not after("search for weak references", "search_docs", query="weak reference")
+    assert not after("reverse banana", "python", code="'bananas'[::-1]")
+    assert after("reverse banana", "python", code="'banana'[::-1]")
+    assert after("run 3*'ab'", "python", code="3*'ab'")
+
+
+def test_where_nothing_was_said_that_an_argument_could_be_any_valid_one_will_do() -> None:
+    assert pattern_of("name", [Message("user", "?!")]) is None
+    assert after("?!", "signature", name="json.dumps")
+
+
+@given(st.lists(st.integers(0, 99_999), min_size=1, max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_numbers_in_words_can_be_written_in_digits(numbers: list[int]) -> None:
+    prompt = "what is " + " plus ".join(spelled(number) for number in numbers)
+    assert after(prompt, "calculator", expression="+".join(map(str, numbers)))
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=150, deadline=None)
+def test_any_text_makes_a_grammar(text: str) -> None:
+    assert not GRAMMAR.matcher([Message("user", text)]).is_error()
