@@ -65,7 +65,6 @@ def gradgradcheck(function: Callable[..., Tensor], *points: ArrayLike, seed: int
 def _central_difference(
     function: Callable[..., Tensor], arrays: list[NDArray[Any]], direction: list[NDArray[Any]]
 ) -> NDArray[Any]:
-    with no_grad():
-        ahead = function(*(Tensor(a + STEP * v) for a, v in zip(arrays, direction, strict=True)))
-        behind = function(*(Tensor(a - STEP * v) for a, v in zip(arrays, direction, strict=True)))
+    ahead = function(*(Tensor(a + STEP * v) for a, v in zip(arrays, direction, strict=True)))
+    behind = function(*(Tensor(a - STEP * v) for a, v in zip(arrays, direction, strict=True)))
     return (ahead.data - behind.data) / (2 * STEP)

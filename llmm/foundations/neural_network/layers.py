@@ -115,7 +115,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Each vector (..., D) centred and scaled to variance 1, then · `weight` (D,) + `bias` (D,), ones and zeros at first."""
+    """Each vector (..., D) at mean 0 and variance 1, then · `weight` (D,) (first ones) + `bias` (D,) (first zeros)."""
 
     def __init__(self, d: int, eps: float = 1e-5) -> None:
         self.weight = Tensor(np.ones(d), requires_grad=True)

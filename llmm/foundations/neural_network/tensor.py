@@ -250,7 +250,7 @@ class Tensor:
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Mean over `axis`."""
         total = self.sum(axis, keepdims)
-        return total * (total.size / self.size) if self.size else total / 0.0
+        return total * (total.size / self.size if self.size else np.nan)
 
     def var(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Variance over `axis`, dividing by the number of entries n (not n - 1)."""
