@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from llmm.foundations.optimizers import AdamW, Muon, plain
 from llmm.foundations.optimizers.clipping import clip_by_global_norm
 from llmm.foundations.optimizers.muon import orthogonalise
-from llmm.foundations.optimizers.one_by_one import OneByOne
 from llmm.foundations.optimizers.oracles import (
     MUON,
     MUON_LOSS_SCALE,
@@ -126,14 +125,14 @@ def soap_from_adam() -> float:
         adam.step()
     expected = [Q_L @ rotated.detach() @ Q_R.T]
 
-    settings = {"lr": 0.01, "eps": 1e-3, "weight_decay": 0.0, "every": 10**9}
+    settings: dict[str, Any] = {"lr": 0.01, "eps": 1e-3, "weight_decay": 0.0, "every": 10**9}
     w = _drive(plain.soap, w0, grads, beta1=0.9, beta2=0.95, **settings)
     fast = _drive_optimizer(lambda p: SOAP(p, betas=(0.9, 0.95), **settings), w0, grads)
     return max(farthest([w], expected), farthest([fast], expected))
 
 
 def soap_basis() -> float:
-    """How far from diagonal Q_Lᵀ L Q_L and Q_Rᵀ R Q_R are once the gradients' covariance has stood still: see README (29)."""
+    """How far from diagonal Q_Lᵀ L Q_L and Q_Rᵀ R Q_R are after many steps with one gradient: README (29)."""
     generator = torch.Generator().manual_seed(0)
     g = torch.randn(6, 6, dtype=torch.float64, generator=generator)
     first = torch.randn(6, 6, dtype=torch.float64, generator=generator)  # whose bases are wrong for all that follows
@@ -194,7 +193,7 @@ def schedule_free_average() -> float:
 
 
 def orthogonalise_from_svd() -> float:
-    """Against U pᵏ(S / ‖S‖) Vᵀ, with p applied to the numbers: batches of square, wide and tall matrices, 1 to 6 steps."""
+    """Against U pᵏ(S / ‖S‖) Vᵀ, p applied to the numbers: batches of square, wide and tall matrices, 1 to 6 steps."""
     generator = torch.Generator().manual_seed(0)
     a, b, c = 3.4445, -4.7750, 2.0315
     largest = 0.0
@@ -209,7 +208,7 @@ def orthogonalise_from_svd() -> float:
 
 
 def muon_steps_from_equations() -> float:
-    """Size of a first step with lr 1: the root mean square of its change, beside √max(1, rows / columns) ‖O‖ / √(mn)."""
+    """The norm of a first step with lr 1, beside √max(1, rows / columns) ‖O‖, relative."""
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for shape in ((12, 3), (3, 12), (6, 6)):
@@ -231,7 +230,7 @@ def resumed_from_uninterrupted() -> float:
     for name, both in made.items():
         arguments: dict[str, Any] = {"biases": name not in ("muon", "soap"), "steps": 24}
         for make in both:
-            cut = follow(lambda params, make=make: _Resumed(make, params, after=12), **arguments)
+            cut = follow(partial(_Resumed, make, after=12), **arguments)
             largest = max(largest, farthest(cut, follow(make, **arguments)))
     return largest
 
@@ -302,14 +301,14 @@ def torch_over_adamw() -> float:
 
 
 def torch_over_muon() -> float:
-    """Seconds of torch's Muon, iterating in float32 too, over ours, for the matrices of one block of the pretraining."""
+    """Seconds of torch's Muon, iterating in float32 too, over ours, for the matrices of the default pretraining."""
     with torch_muon_without_rounding():
         return seconds_ratio(torch.optim.Muon, Muon, MUON_SHAPES, repeats=7)
 
 
 def seconds_ratio(slow: Make, fast: Make, shapes: list[tuple[int, ...]], repeats: int = 25) -> float:
     """Median over alternating steps of the seconds that `slow` takes over those that `fast` takes."""
-    optimizers = [make(_with_gradients(shapes)) for make in (slow, fast)]
+    optimizers = [make(with_gradients(shapes)) for make in (slow, fast)]
     seconds: list[list[float]] = [[], []]
     for round_ in range(repeats + 2):
         for optimizer, taken in zip(optimizers, seconds, strict=True):
@@ -328,7 +327,7 @@ def _end_of_torchs(name: str) -> list[Tensor]:
     return follow(TORCH[name][2])
 
 
-def _with_gradients(shapes: list[tuple[int, ...]]) -> list[Tensor]:
+def with_gradients(shapes: list[tuple[int, ...]]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     params = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
     for p in params:
@@ -369,7 +368,7 @@ class _Unrounded:
 class _Resumed:
     """An optimizer that is written to a file and read into a new one after so many steps."""
 
-    def __init__(self, make: Make, params: list[Tensor], after: int) -> None:
+    def __init__(self, make: Make, params: list[Tensor], *, after: int) -> None:
         self.make, self.params, self.left, self.optimizer = make, params, after, make(params)
 
     def step(self) -> None:

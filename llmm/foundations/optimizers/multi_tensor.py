@@ -1,8 +1,8 @@
 """What the fast optimizers have in common: they move all parameters of a group at once.
 
 With many small parameters a step costs what its operations cost to start, not what they compute. A multi-tensor
-operation (`torch._foreach_*`) starts once for a whole list, so a rule of ten operations costs ten starts and not ten for
-each parameter.
+operation (`torch._foreach_*`) starts once for a whole list: a rule of ten operations then costs ten starts, and not ten
+for each parameter.
 """
 
 from collections.abc import Callable

@@ -93,8 +93,8 @@ def torch_muon_without_rounding() -> Iterator[None]:
     that runs is still torch's. With the rounding the two can only be compared to about two digits.
     """
     rounding = torch.Tensor.bfloat16
-    torch.Tensor.bfloat16 = torch.Tensor.clone  # type: ignore[method-assign, assignment]
+    torch.Tensor.bfloat16 = torch.Tensor.clone
     try:
         yield
     finally:
-        torch.Tensor.bfloat16 = rounding  # type: ignore[method-assign]
+        torch.Tensor.bfloat16 = rounding

@@ -44,9 +44,9 @@ def momentum(w: Tensor, g: Tensor, s: State, *, lr: float = 0.01, mu: float = 0.
 
 
 def nesterov(w: Tensor, g: Tensor, s: State, *, lr: float = 0.01, mu: float = 0.9, weight_decay: float = 0.0) -> Tensor:
-    """Nesterov's momentum: b ← μb + (g + λw), w - lr · ((g + λw) + μb): one more push of the new b than momentum takes.
+    """Nesterov's momentum: b ← μb + (g + λw), w - lr · ((g + λw) + μb): pushed once more by the new b than momentum is.
 
-    Source: Sutskever et al. 2013, with w standing for the point looked ahead to, where the gradient is taken: README (11).
+    Here w is the point looked ahead to, where the gradient is taken: README (11). Source: Sutskever et al. 2013.
     """
     g = g + weight_decay * w
     s["b"] = mu * s.get("b", 0) + g
@@ -66,9 +66,9 @@ def rmsprop(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> Tensor:
-    """RMSProp: v ← αv + (1-α)g², w - lr · g / (√v + ε), with g + λw in place of g. v is not corrected for its start at 0.
+    """RMSProp: v ← αv + (1-α)g², w - lr · g / (√v + ε), with g + λw in place of g.
 
-    Source: Hinton, lecture 6e of "Neural networks for machine learning", 2012.
+    v is not corrected for its start at 0. Source: Hinton, lecture 6e of "Neural networks for machine learning", 2012.
     """
     g = g + weight_decay * w
     s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
@@ -86,9 +86,10 @@ def adam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> Tensor:
-    """Adam: m ← β₁m + (1-β₁)g, v ← β₂v + (1-β₂)g², w - lr · m̂ / (√v̂ + ε); m̂ = m / (1-β₁ᵗ), v̂ = v / (1-β₂ᵗ): README (13).
+    """Adam: m ← β₁m + (1-β₁)g, v ← β₂v + (1-β₂)g², w - lr · m̂ / (√v̂ + ε).
 
-    λ is L2: g + λw in place of g, so the decay passes through the preconditioner. Source: 1412.6980, algorithm 1.
+    m̂ = m / (1-β₁ᵗ) and v̂ = v / (1-β₂ᵗ) make up for the start at zero: README (13). λ is L2: g + λw in place of g, so
+    the decay passes through the preconditioner. Source: 1412.6980, algorithm 1.
     """
     g = g + weight_decay * w
     s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g
@@ -156,7 +157,7 @@ def lion(
 def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
     """Replace G (m, n) = U S Vᵀ by nearly U Vᵀ: X ← aX + bXXᵀX + cXXᵀXXᵀX, from X = G / (‖G‖ + 1e-7): README (25).
 
-    ‖·‖ is the Frobenius norm, which bounds every singular value, so that the iteration begins with all of them in [0, 1].
+    ‖·‖ is the Frobenius norm, which bounds every singular value: the iteration begins with all of them in [0, 1].
     """
     a, b, c = QUINTIC
     X = G / (G.norm() + 1e-7)
@@ -183,8 +184,8 @@ def muon(
     """
     rows, columns = w.shape
     s["m"] = mu * s.get("m", 0) + (1 - mu) * g
-    O = newton_schulz((1 - mu) * g + mu * s["m"], newton_schulz_steps)
-    return w - lr * (max(1, rows / columns) ** 0.5 * O + weight_decay * w)
+    orthogonal = newton_schulz((1 - mu) * g + mu * s["m"], newton_schulz_steps)
+    return w - lr * (max(1, rows / columns) ** 0.5 * orthogonal + weight_decay * w)
 
 
 def soap(
@@ -231,8 +232,8 @@ def soap(
 def schedule_free(w: Tensor, g: Tensor, s: State, *, lr: float = 0.1, beta: float = 0.9) -> Tensor:
     """Schedule-Free SGD: z ← z - lr · g,  x ← (1-c) x + c z with c = lr² / Σ lr²,  new w = (1-β) z + β x.
 
-    Three points: z takes the steps, x averages them (equally while lr is constant: c = 1/t), and w between them is where
-    the gradient is taken. x and z begin at w. s["x"] is the point to evaluate. Source: 2405.15682, (7) to (9).
+    Three points: z takes the steps, x averages them (equally while lr is constant: c = 1/t), and w between them is
+    where the gradient is taken. x and z begin at w. s["x"] is the point to evaluate. Source: 2405.15682, (7) to (9).
     """
     x, z = s.get("x", w), s.get("z", w)
     s["z"] = z - lr * g
@@ -254,9 +255,9 @@ def schedule_free_adamw(
     weight_decay: float = 0.0,
     warmup_steps: int = 0,
 ) -> Tensor:
-    """`schedule_free` whose z takes a step of Adam without momentum, of size lr_t = lr · √(1-β₂ᵗ) · min(1, t / warmup_steps).
+    """`schedule_free` whose z takes steps of Adam without momentum; β₁ interpolates. Source: 2405.15682, algorithm 1.
 
-    v ← β₂v + (1-β₂)g²,  z ← z - lr_t · (g / (√v + ε) + λw); β₁ interpolates. Source: 2405.15682, algorithm 1.
+    v ← β₂v + (1-β₂)g²,  z ← z - lr_t · (g / (√v + ε) + λw),  lr_t = lr · √(1-β₂ᵗ) · min(1, t / warmup_steps).
     """
     t = s["t"]
     s["v"] = beta2 * s.get("v", 0) + (1 - beta2) * g**2

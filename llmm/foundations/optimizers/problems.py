@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -66,14 +67,14 @@ def follow(
     """The parameters of a tanh network in float64 after `steps` steps on minibatches of a regression.
 
     `make` builds the optimizer from the parameters: matrices (width, next width), then vectors if there are `biases`.
-    The path depends on nothing but the arguments, so that two optimizers that take the same steps end at the same place.
+    The path depends on nothing but the arguments, so two optimizers that take the same steps end at the same place.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    pairs = list(pairwise(widths))
     matrices = [(normal(m, n) / m**0.5).requires_grad_() for m, n in pairs]
     vectors = [(0.1 * normal(n)).requires_grad_() for _, n in pairs] if biases else []
     params = matrices + vectors
@@ -128,12 +129,12 @@ def digits() -> Digits:
 
 
 class Perceptron:
-    """Layers of tanh (or ReLU) units without a framework around them: `matrices` (n_out, n_in) and `biases` (n_out,)."""
+    """Layers of tanh (or other) units, no framework around them: `matrices` (n_out, n_in) and `biases` (n_out,)."""
 
     def __init__(self, widths: tuple[int, ...], seed: int, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.activation = activation
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.matrices = [(torch.randn(n, m, generator=generator) / m**0.5).requires_grad_() for m, n in pairs]
         self.biases = [torch.zeros(n, requires_grad=True) for _, n in pairs]
 

@@ -1,4 +1,4 @@
-"""The shapes that the optimizers meet in the default pretraining: 4 layers of width 192, feed-forward 512, vocabulary 2,048.
+"""The shapes that the optimizers meet in the default pretraining.
 
 They stand here as a table because this folder imports nothing from the models that are built on it.
 """

@@ -13,7 +13,7 @@ from llmm.foundations.optimizers.multi_tensor import MultiTensor, States, Tensor
 
 
 class SOAP(MultiTensor):
-    """`plain.soap` for matrices; other parameters are refused (ValueError), an AdamW beside it moves them the same way."""
+    """`plain.soap` for matrices only: a ValueError for others, which an AdamW beside it moves the same way."""
 
     def __init__(
         self,
