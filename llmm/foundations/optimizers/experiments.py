@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
-from llmm.foundations.optimizers import AdamW, Muon, checks, plain
+from llmm.figures import save_figure
+from llmm.foundations.optimizers import AdamW, Muon, checks, drawings, plain
 from llmm.foundations.optimizers.foreach import SGD
 from llmm.foundations.optimizers.muon import NEWTON_SCHULZ, orthogonalise
 from llmm.foundations.optimizers.oracles import Make, by_rule, torch_muon_without_rounding
@@ -30,7 +30,6 @@ from llmm.foundations.optimizers.training import CANDIDATES, judge, train
 from llmm.ladder.records import Record, round_metrics
 
 SEEDS = [0, 1, 2]
-SHADES = ("#1a365d", "#2b6cb0", "#dd6b20", "#718096")  # told apart in grey too
 
 
 def mean_and_sd(values: list[float]) -> dict[str, float]:
@@ -50,38 +49,21 @@ def trajectories(figures: Path) -> Record:
         "Adam": (plain.adam, {"lr": 0.2, "beta2": 0.99}),
         "Lion": (plain.lion, {"lr": 0.05}),
     }
-    steps: dict[str, dict[str, int]] = {}
-    figure, axes = new_figure(7.0, 2.7, columns=len(rules))
-    for ax, (name, (rule, settings)) in zip(axes, rules.items(), strict=True):
-        steps[name] = {}
-        for degrees, colour, height in ((0, "0.35", 0.12), (45, OURS, 0.03)):
-            H, start = _valley(condition, degrees)
-            path = _descend(rule, H, start, share, settings)
-            steps[name][f"turned_{degrees}"] = len(path) - 1
-            in_valley = path @ _rotation(degrees)  # in the valley's own axes, so that both can be drawn in one
-            ax.plot(in_valley[:, 0], in_valley[:, 1], "-o", color=colour, markersize=1.6, linewidth=0.7)
-            text = f"turned by 45°: {len(path) - 1}" if degrees else f"along the axes: {len(path) - 1}"
-            ax.text(0.1, height, text, transform=ax.transAxes, color=colour, fontsize=7.5)
-        _contours(ax, condition)
-        ax.set_title(name, loc="left", fontsize="medium")
-        if ax is not axes[0]:
-            ax.set_yticklabels([])
-    axes[0].set_ylabel("across the valley")
-    axes[0].set_xlabel("along the valley")
-    figure.suptitle(
-        f"Does it matter how the valley lies? Steps to {share:.0e} of the first loss, κ = {condition:.0f}",
-        x=0.01,
-        ha="left",
-        fontsize="medium",
-    )
+    paths = {
+        name: {degrees: _descend(rule, *_valley(condition, degrees), share, settings) for degrees in (0, 45)}
+        for name, (rule, settings) in rules.items()
+    }
+    steps = {
+        name: {f"turned_{degrees}": len(path) - 1 for degrees, path in both.items()} for name, both in paths.items()
+    }
+    # both in the valley's own axes, so that they can be drawn in one
+    in_valley = {name: {d: path @ _rotation(d) for d, path in both.items()} for name, both in paths.items()}
     ratio = {name: counts["turned_45"] / counts["turned_0"] for name, counts in steps.items()}
     return Record(
         objective="See what a rule that scales every coordinate does in a valley that lies across the coordinates.",
         setup=f"Quadratic in two dimensions, curvatures 1 and 1/{condition:.0f}, from (-3, 1) in the valley's axes; "
-        f"the "
-        f"same valley along the axes and turned by 45 degrees; steps until the loss is {share:.0e} of the first; "
-        f"float64; "
-        "SGD with lr 1.9, momentum 0.8 with 0.5, Adam with 0.2 and β₂ 0.99, Lion with 0.05.",
+        f"the same valley along the axes and turned by 45 degrees; steps until the loss is {share:.0e} of the first; "
+        "float64; SGD with lr 1.9, momentum 0.8 with 0.5, Adam with 0.2 and β₂ 0.99, Lion with 0.05.",
         metrics=round_metrics({"steps": steps, "turned_over_straight": ratio}),
         seeds=[],
         ablation=[
@@ -89,14 +71,12 @@ def trajectories(figures: Path) -> Record:
             for name in rules
             for degrees in (0, 45)
         ],
-        figure=save_figure(figure, figures / "trajectories.svg"),
+        figure=save_figure(drawings.trajectories(in_valley, condition, share), figures / "trajectories.svg"),
         found="SGD and momentum take the same path however the valley lies. Turning it costs Adam "
         "{turned_over_straight[Adam]:.1f} times the steps ({steps[Adam][turned_0]} became {steps[Adam][turned_45]}): "
-        "its "
-        "scales belong to the coordinates, and in the turned valley both coordinates look alike.",
+        "its scales belong to the coordinates, and in the turned valley both coordinates look alike.",
         negative="Adam's lead over SGD ({steps[SGD][turned_0]} steps) is a lead along the axes only; turned by 45 "
-        "degrees "
-        "it is the slowest of the four.",
+        "degrees it is the slowest of the four.",
     )
 
 
@@ -123,14 +103,6 @@ def _descend(rule: Any, H: Tensor, w: Tensor, share: float, settings: dict[str, 
         if float(w @ H @ w) <= enough:
             break
     return torch.stack(path)
-
-
-def _contours(ax: Any, condition: float) -> None:
-    x, y = np.meshgrid(np.linspace(-3.4, 1.6, 80), np.linspace(-1.3, 1.3, 80))
-    ax.contour(x, y, x**2 / condition + y**2, levels=8, colors="0.88", linewidths=0.7, zorder=0)
-    ax.set_xlim(-3.4, 1.6)
-    ax.set_ylim(-1.3, 1.3)
-    ax.tick_params(labelsize=7)
 
 
 # --- conditioning ---------------------------------------------------------------------------------------------------
@@ -165,26 +137,6 @@ def conditioning(figures: Path) -> Record:
     counts = steps["momentum 0.9 for all"]
     slopes["momentum 0.9 for all"] = math.log(counts[-1] / counts[-2]) / math.log(conditions[-1] / conditions[-2])
 
-    figure, ax = new_figure(7.0, 3.6)
-    for (name, counts), colour, marker in zip(steps.items(), SHADES, "osD^", strict=True):
-        ax.loglog(conditions, counts, f"-{marker}", color=colour, markersize=4)
-        ax.annotate(
-            f"{name}: slope {slopes[name]:.2f}",
-            (conditions[-1], counts[-1]),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
-    ax.set_xlim(25, 2e5)
-    ax.set_xticks([1e2, 1e3, 1e4])
-    ax.set_title(
-        f"How do the steps to {tolerance:.0e} of the distance grow with the condition number?",
-        loc="left",
-        fontsize="medium",
-    )
-    ax.set_xlabel("condition number κ")
-    ax.set_ylabel("steps")
     keys = {
         "gradient descent": "gradient_descent",
         "heavy ball": "heavy_ball",
@@ -193,11 +145,9 @@ def conditioning(figures: Path) -> Record:
     }
     return Record(
         objective="Measure the exponents of README (5) and (9): steps ∝ κ for gradient descent, √κ for the heavy ball.",
-        setup="Quadratic in 32 dimensions, eigenvalues log-spaced from 1/κ to 1, float64, from (1, ..., 1), each rule "
-        "with the "
-        f"best rate and momentum for its κ; steps until the distance is {tolerance:.0e} of the first. Slopes: least "
-        f"squares in "
-        "log-log over six condition numbers; for the fixed momentum over the last two.",
+        setup="Quadratic in 32 dimensions, eigenvalues log-spaced from 1/κ to 1, float64, from (1, ..., 1), each "
+        f"rule with the best rate and momentum for its κ; steps until the distance is {tolerance:.0e} of the first. "
+        "Slopes: least squares in log-log over six condition numbers; for the fixed momentum over the last two.",
         metrics=round_metrics(
             {
                 "conditions": conditions,
@@ -210,11 +160,10 @@ def conditioning(figures: Path) -> Record:
         ablation=round_metrics(
             [{"changed": name, "slope": slopes[name], "steps at κ = 10,000": steps[name][-1]} for name in rules]
         ),
-        figure=save_figure(figure, figures / "conditioning.svg"),
+        figure=save_figure(drawings.conditioning(conditions, steps, slopes, tolerance), figures / "conditioning.svg"),
         found="Steps grow with κ to the power {slope[gradient_descent]:.3f} for gradient descent, "
-        "{slope[heavy_ball]:.3f} for the "
-        "heavy ball and {slope[nesterov]:.3f} for Nesterov; at κ of ten thousand the heavy ball takes "
-        "{saved_at_10000:.0f} times fewer.",
+        "{slope[heavy_ball]:.3f} for the heavy ball and {slope[nesterov]:.3f} for Nesterov; at κ of ten thousand the "
+        "heavy ball takes {saved_at_10000:.0f} times fewer.",
         negative="The square root is the reward for knowing κ. With μ left at its usual value the exponent becomes "
         "{slope[fixed_momentum]:.2f} once κ is large: a constant factor is won, no exponent.",
     )
@@ -239,29 +188,12 @@ def counterexample(figures: Path) -> Record:
         name: places_on_counterexample(rule, C, cycles, beta1=beta1, beta2=beta2, eps=0.0)
         for name, rule, beta2, beta1 in tried
     }
-    figure, ax = new_figure(7.0, 3.4)
-    shown = [("Adam", "#dd6b20", "-"), ("AMSGrad", OURS, "-"), ("Adam, β₂ = 0.999", BASELINE_COLOUR, "--")]
-    for name, colour, line in shown:
-        ax.plot(range(1, cycles + 1), places[name], line, color=colour)
-    for text, y, colour in (
-        ("Adam ends at the worst point", 0.9, "#dd6b20"),
-        ("AMSGrad", -0.9, OURS),
-        ("Adam with β₂ = 0.999", -0.62, BASELINE_COLOUR),
-    ):
-        ax.annotate(text, (cycles, y), (0, 0), textcoords="offset points", ha="right", va="center", color=colour)
-    ax.axhline(0, color="0.85", linewidth=0.8)
-    ax.set_title(
-        f"Which end do they find? Slopes {C:.0f}, -1, -1 in turn; the best point is -1", loc="left", fontsize="medium"
-    )
-    ax.set_xlabel("cycles of three steps")
-    ax.set_ylabel("w")
     ends = {name: found[-1] for name, found in places.items()}
     drift = {str(c): counterexample_drifts(c) for c in (2.5, 3.0, 5.0, 10.0)}
     return Record(
         objective="Show the sign of README (18) and (19): Adam climbs on a problem that AMSGrad solves.",
-        setup=f"Losses {C:.0f}w, -w, -w in turn on [-1, 1], so that each cycle's sum is least at -1; β₁ = 0, β₂ = 1/(1 "
-        f"+ C²) = "
-        f"{short:g}, ε = 0, lr 0.5/√t, from w = 0, {cycles} cycles, float64.",
+        setup=f"Losses {C:.0f}w, -w, -w in turn on [-1, 1], so that each cycle's sum is least at -1; β₁ = 0, β₂ = "
+        f"1/(1 + C²) = {short:g}, ε = 0, lr 0.5/√t, from w = 0, {cycles} cycles, float64.",
         metrics=round_metrics(
             {
                 "adam_end": ends["Adam"],
@@ -276,13 +208,12 @@ def counterexample(figures: Path) -> Record:
         ),
         seeds=[],
         ablation=round_metrics([{"changed": name, "end": end} for name, end in ends.items()]),
-        figure=save_figure(figure, figures / "counterexample.svg"),
+        figure=save_figure(drawings.counterexample(places, C), figures / "counterexample.svg"),
         found="Adam ends at {adam_end:.2f}, the worst point there is, AMSGrad at {amsgrad_end:.2f}. The drifts over a "
-        "cycle that "
-        "README (18) and (19) predict have opposite signs for every slope tried.",
+        "cycle that README (18) and (19) predict have opposite signs for every slope tried.",
         negative="It takes a memory of about one step. With β₂ as everybody sets it Adam ends at "
-        "{long_memory_end:.2f}, so "
-        "the example says that no β₂ is safe for all problems, not that Adam fails on those that people have.",
+        "{long_memory_end:.2f}, so the example says that no β₂ is safe for all problems, not that Adam fails on those "
+        "that people have.",
     )
 
 
@@ -311,7 +242,9 @@ def newton_schulz(figures: Path) -> Record:
     """Where do the singular values go?"""
     s = torch.logspace(-4, 0, 40001, dtype=torch.float64)
     lifted = {k: quintic(s, k) for k in (1, 3, 5, 8)}
-    cubic = quintic(s, 5, (15 / 8, -10 / 8, 3 / 8))  # the classical one: slope 0 and curvature 0 at 1, so it converges
+    converging = quintic(
+        s, 5, (15 / 8, -10 / 8, 3 / 8)
+    )  # the classical one: slope 0 and curvature 0 at 1, so it converges
 
     def band(values: Tensor, above: float) -> list[float]:
         kept = values[s >= above]
@@ -332,40 +265,13 @@ def newton_schulz(figures: Path) -> Record:
         }
         for name, pairs in matrices.items()
     }
-
-    figure, ax = new_figure(7.0, 3.8)
-    ax.axhspan(*band(lifted[5], 0.01), color="0.92", zorder=0)
-    for k, colour, line in ((1, BASELINE_COLOUR, ":"), (3, "#63b3ed", "-"), (5, OURS, "-")):
-        ax.semilogx(s, lifted[k], line, color=colour, linewidth=1.2)
-    ax.semilogx(s, cubic, "--", color="#dd6b20", linewidth=1)
-    for (i, o), marker, shade in zip(
-        (matrices["192x192"][0], matrices["512x192"][0]), "o^", ("0.2", "#1a365d"), strict=True
-    ):
-        ax.semilogx(i[::6], o[::6], marker, color=shade, markersize=3, markerfacecolor="none", markeredgewidth=0.7)
-    for text, x, y, colour in (
-        ("1 step", 0.0107, 0.09, "0.35"),
-        ("3 steps", 0.0075, 0.36, "#3182ce"),
-        ("5 steps", 5.2e-4, 0.42, OURS),
-        ("5 steps that converge to 1", 0.02, 0.24, "#dd6b20"),
-    ):
-        ax.text(x, y, text, color=colour)
     low, high = band(lifted[5], 0.01)
-    ax.text(1.05e-4, high + 0.015, f"[{low:.3f}, {high:.3f}]: all that began above 0.01", fontsize=8, color="0.35")
-    ax.text(1.15e-4, 1.03, "○ 192 × 192 gradient", fontsize=8)
-    ax.text(1.15e-4, 0.96, "△ 512 × 192 gradient", fontsize=8)
-    ax.set_ylim(0, 1.3)
-    ax.set_xlim(1e-4, 1)
-    ax.set_title(
-        "Where do singular values go? They are lifted fast, and do not settle at 1", loc="left", fontsize="medium"
-    )
-    ax.set_xlabel("singular value before, as a share of the Frobenius norm")
-    ax.set_ylabel("singular value after")
+    drawn = drawings.newton_schulz(s, lifted, converging, [pairs[0] for pairs in matrices.values()], low, high)
     return Record(
         objective="Find the band that Newton-Schulz brings singular values into, and from where.",
         setup="The polynomial on 40,001 singular values from 1e-4 to 1 in float64; and `orthogonalise` on products of "
-        "Gaussian "
-        "matrices of 256 samples, shaped like gradients of the pretraining (192 × 192, 512 × 192), float64, three "
-        "seeds.",
+        "Gaussian matrices of 256 samples, shaped like gradients of the pretraining (192 × 192, 512 × 192), float64, "
+        "three seeds.",
         metrics=round_metrics(
             {
                 "low_above_0_01": low,
@@ -373,7 +279,7 @@ def newton_schulz(figures: Path) -> Record:
                 "high_above_0_002": band(lifted[5], 0.002)[1],
                 "low_above_0_001": band(lifted[5], 0.001)[0],
                 "reaches_band_from": {f"{k}_steps": first_above(lifted[k]) for k in (3, 5, 8)},
-                "converging_reaches_band_from": first_above(cubic),
+                "converging_reaches_band_from": first_above(converging),
                 "gradients": measured,
             }
         ),
@@ -390,22 +296,19 @@ def newton_schulz(figures: Path) -> Record:
             + [
                 {
                     "changed": "5 steps, coefficients 15/8, -10/8, 3/8",
-                    "all above 0.68 from s =": first_above(cubic),
-                    "of s >= 0.01": band(cubic, 0.01),
+                    "all above 0.68 from s =": first_above(converging),
+                    "of s >= 0.01": band(converging, 0.01),
                 }
             ]
         ),
-        figure=save_figure(figure, figures / "newton_schulz.svg"),
+        figure=save_figure(drawn, figures / "newton_schulz.svg"),
         found="What began above a hundredth of the norm ends in [{low_above_0_01:.4f}, {high_above_0_01:.4f}], after "
-        "five steps as after "
-        "eight. Coefficients that converge to exactly one reach the band only from {converging_reaches_band_from:.3f} "
-        "on, the "
-        "tuned ones from {reaches_band_from[5_steps]:.4f}.",
+        "five steps as after eight. Coefficients that converge to exactly one reach the band only from "
+        "{converging_reaches_band_from:.3f} on, the tuned ones from {reaches_band_from[5_steps]:.4f}.",
         negative="Below that the iteration runs out of steps: the smallest singular value of a square gradient (mean "
-        "over seeds "
-        "{gradients[192x192][smallest_input][mean]:.1e} of the norm) ends at {gradients[192x192][smallest][mean]:.3f}. "
-        "And "
-        "just under a hundredth some are caught at the peak of the polynomial, {high_above_0_002:.3f}.",
+        "over seeds {gradients[192x192][smallest_input][mean]:.1e} of the norm) ends at "
+        "{gradients[192x192][smallest][mean]:.3f}. And just under a hundredth some are caught at the peak of the "
+        "polynomial, {high_above_0_002:.3f}.",
     )
 
 
@@ -448,31 +351,12 @@ def edge_of_stability(figures: Path) -> Record:
     }
     final = {name: mean_and_sd([loss for _, loss in runs]) for name, runs in curves.items()}
 
-    figure, ax = new_figure(7.0, 3.8)
-    for (name, runs), colour in zip(curves.items(), ("0.6", "#1a365d", OURS, "#63b3ed", "#dd6b20"), strict=True):
-        for curve, _ in runs:
-            ax.plot(np.arange(len(curve)) * every, curve, color=colour, linewidth=0.9, alpha=0.9)
-        lr, mu = settings[name]
-        limit = 2 * (1 + mu) / lr
-        end = float(np.mean([np.median(curve[-last:]) for curve, _ in runs]))
-        if limit < 10:  # that of the smallest rate is far above the figure
-            ax.plot([0, steps], [limit, limit], color=colour, linewidth=0.8, linestyle=":")
-        text = f"{name}: {'2(1+μ)/lr' if mu else '2/lr'} = {limit:.1f}"
-        ax.annotate(text, (steps, end), (5, 0), textcoords="offset points", va="center", color=colour, fontsize=8)
-    ax.set_xlim(0, steps * 1.42)
-    ax.set_xticks(range(0, steps + 1, 300))
-    ax.set_ylim(0)
-    ax.set_title("Does the sharpness stop at the largest that the learning rate allows?", loc="left", fontsize="medium")
-    ax.set_xlabel("steps of full-batch descent")
-    ax.set_ylabel("sharpness (largest eigenvalue of the Hessian)")
     return Record(
         objective="Watch the largest curvature during full-batch training beside the limit of README (36), 2(1 + "
         "μ)/lr.",
         setup="Network 64-32-32-10 with tanh on 300 digits (each pixel centred, divided by twice the standard "
-        "deviation), squared error, "
-        f"{steps} full-batch steps in float32; sharpness every {every} steps by power iteration on Hessian-vector "
-        f"products; "
-        "three seeds of the weights. Ratio: median over the last third.",
+        f"deviation), squared error, {steps} full-batch steps in float32; sharpness every {every} steps by power "
+        "iteration on Hessian-vector products; three seeds of the weights. Ratio: median over the last third.",
         metrics=round_metrics(
             {
                 "times_half_lr": {_key(name): r for name, r in ratio.items()},
@@ -493,15 +377,19 @@ def edge_of_stability(figures: Path) -> Record:
             ],
             4,
         ),
-        figure=save_figure(figure, figures / "edge_of_stability.svg"),
+        figure=save_figure(
+            drawings.edge_of_stability(
+                {name: [curve for curve, _ in runs] for name, runs in curves.items()}, settings, every, last
+            ),
+            figures / "edge_of_stability.svg",
+        ),
         found="With three learning rates the sharpness rises to 2/lr and hovers there (times lr/2: "
-        "{times_half_lr[lr_0_3][mean]:.3f}, "
-        "{times_half_lr[lr_0_4][mean]:.3f}, {times_half_lr[lr_0_6][mean]:.3f}). Momentum of one half moves the limit "
-        "to "
-        "{times_half_lr[lr_0_5_momentum_0_5][mean]:.2f} times 2/lr, as the heavy ball's stability condition says.",
+        "{times_half_lr[lr_0_3][mean]:.3f}, {times_half_lr[lr_0_4][mean]:.3f}, {times_half_lr[lr_0_6][mean]:.3f}). "
+        "Momentum of one half moves the limit to {times_half_lr[lr_0_5_momentum_0_5][mean]:.2f} times 2/lr, as the "
+        "heavy ball's stability condition says.",
         negative="The smallest rate has not arrived within these steps ({times_half_lr[lr_0_1][mean]:.2f} of its "
-        "limit), and with "
-        "cross-entropy, tried while choosing this set-up, the sharpness fell instead as the fit became certain.",
+        "limit), and with cross-entropy, tried while choosing this set-up, the sharpness fell instead as the fit "
+        "became certain.",
     )
 
 
@@ -551,46 +439,12 @@ def learning_rates(figures: Path) -> Record:
     least = min(row["loss"]["mean"] for row in best.values())
     width = {name: sum(row["loss"]["mean"] <= 1.5 * least for row in bowl) for name, bowl in bowls.items()}
 
-    figure, axes = new_figure(7.0, 4.0, columns=2)
-    groups = (
-        ("SGD", "momentum", "Nesterov", "RMSProp", "Adam", "AMSGrad"),
-        ("AdamW", "Lion", "Muon", "SOAP", "Schedule-Free"),
-    )
-    colours = ("#1a365d", "#2b6cb0", "#63b3ed", "#dd6b20", "#718096", "0.1")
-    for ax, names in zip(axes, groups, strict=True):
-        for name, colour, marker in zip(names, colours, "osD^vP", strict=False):
-            rows = bowls[name]
-            means, spread = [row["loss"]["mean"] for row in rows], [row["loss"]["sd"] for row in rows]
-            ax.errorbar(
-                [row["lr"] for row in rows],
-                means,
-                spread,
-                fmt=f"-{marker}",
-                color=colour,
-                markersize=3.5,
-                linewidth=1,
-                label=f"{name} {best[name]['loss']['mean']:.3f}",
-            )
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_ylim(0.055, 20)
-        ax.legend(
-            frameon=False, fontsize=7.5, loc="upper left", ncols=2, title="best mean of three seeds", title_fontsize=7.5
-        )
-        ax.set_xlabel("peak learning rate")
-    axes[0].set_ylabel("cross-entropy on held-out digits, nats")
-    figure.suptitle(
-        "How much does the learning rate matter, at the end of the schedule?", x=0.01, ha="left", fontsize="medium"
-    )
     return Record(
         objective="Compare optimizers each at its own best learning rate, and how wide the bowl around it is.",
         setup="Network 64-48-48-10 with tanh, digits (1,347 to train on, 450 to judge by), batches of 64, 200 steps, "
-        "10 of warm-up, "
-        "cosine to zero (Schedule-Free: warm-up only, averaged weights); six peak rates half a decade apart, three "
-        "seeds. Muon "
-        "and SOAP move the matrices, AdamW at 0.003 the biases. The judged digits chose the rates too, so the best "
-        "values are "
-        "optimistic, equally for all.",
+        "10 of warm-up, cosine to zero (Schedule-Free: warm-up only, averaged weights); six peak rates half a decade "
+        "apart, three seeds. Muon and SOAP move the matrices, AdamW at 0.003 the biases. The judged digits chose the "
+        "rates too, so the best values are optimistic, equally for all.",
         metrics=round_metrics(
             {
                 "bowls": bowls,
@@ -620,12 +474,13 @@ def learning_rates(figures: Path) -> Record:
             ],
             4,
         ),
-        figure=save_figure(figure, figures / "learning_rates.svg"),
+        figure=save_figure(drawings.learning_rates(bowls), figures / "learning_rates.svg"),
         found="At their best rates all of them read the digits: the best means lie between {best_of_all:.3f} and "
         "{best_of_the_last:.3f} nats. The rate decides far more than the optimizer: within a bowl the loss changes by "
         "at least {worst_over_best_in_a_bowl:.1f} times over two and a half decades.",
         negative="On this problem three seeds do not settle an order: most best means differ by less than their "
-        "standard deviations. Nothing here says that Muon or SOAP are worth their price; on 48 × 48 matrices they are not.",
+        "standard deviations. Nothing here says that Muon or SOAP are worth their price; on 48 × 48 matrices they are "
+        "not.",
     )
 
 
@@ -647,31 +502,6 @@ def update_ratios(figures: Path) -> Record:
         pairs = [_updates(name, lr, seed) for seed in SEEDS]
         ratios[name], ranks[name] = [ratio for ratio, _ in pairs], [rank for _, rank in pairs]
 
-    figure, axes = new_figure(7.0, 3.4, columns=2)
-    colours = dict(zip(rates, ("0.55", OURS, "#dd6b20", "#1a365d", "#63b3ed"), strict=True))
-    for values, ax in ((ratios, axes[0]), (ranks, axes[1])):
-        for name, runs in values.items():
-            curve = np.median(runs, axis=0)
-            ax.plot(np.arange(1, len(curve) + 1), curve, color=colours[name], linewidth=1.1)
-            if ax is axes[1]:
-                height = float(curve[-40:].mean()) + {"AdamW": 0.5, "momentum": -0.6}.get(name, 0.0)
-                ax.text(len(curve) + 4, height, name, va="center", color=colours[name], fontsize=8)
-        ax.set_xlabel("step")
-    axes[0].set_yscale("log")
-    axes[0].set_ylim(1e-4, 0.3)
-    axes[1].set_xlim(0, 250)
-    axes[1].set_ylim(0)
-    axes[0].text(
-        0.97,
-        0.95,
-        "Muon and Lion on top,\nmomentum at the bottom",
-        transform=axes[0].transAxes,
-        ha="right",
-        va="top",
-        fontsize=8,
-    )
-    axes[0].set_title("How large is a step? ‖ΔW‖ / ‖W‖", loc="left", fontsize="medium")
-    axes[1].set_title("In how many directions? ‖ΔW‖² / ‖ΔW‖₂²", loc="left", fontsize="medium")
     middle = slice(50, 150)
     summary = {
         name: {
@@ -683,9 +513,8 @@ def update_ratios(figures: Path) -> Record:
     return Record(
         objective="Compare what optimizers do to a weight matrix in a step: its relative size and its stable rank.",
         setup="The network and training of `learning_rates`, each at a good rate; the 48 × 48 matrix in the middle; "
-        "three seeds, median "
-        "over seeds in the figure; summary: median over steps 50 to 150. Stable rank: squared Frobenius over squared "
-        "spectral norm.",
+        "three seeds, median over seeds in the figure; summary: median over steps 50 to 150. Stable rank: squared "
+        "Frobenius over squared spectral norm.",
         metrics=round_metrics({"updates": summary}, 4),
         seeds=SEEDS,
         ablation=round_metrics(
@@ -695,11 +524,11 @@ def update_ratios(figures: Path) -> Record:
             ],
             4,
         ),
-        figure=save_figure(figure, figures / "update_ratios.svg"),
+        figure=save_figure(drawings.update_ratios(ratios, ranks), figures / "update_ratios.svg"),
         found="Steps of momentum have a stable rank of {updates[momentum][stable_rank][mean]:.1f} out of 48, of AdamW "
         "{updates[AdamW][stable_rank][mean]:.1f}, of Muon {updates[Muon][stable_rank][mean]:.1f}. At good rates the "
-        "relative sizes lie "
-        "between {updates[momentum][ratio][mean]:.4f} (momentum) and {updates[Muon][ratio][mean]:.4f} (Muon).",
+        "relative sizes lie between {updates[momentum][ratio][mean]:.4f} (momentum) and "
+        "{updates[Muon][ratio][mean]:.4f} (Muon).",
         negative="The often quoted ratio of one thousandth is no law: good rates of different optimizers give ratios "
         "that differ several times.",
     )
@@ -726,33 +555,15 @@ def speed(figures: Path) -> Record:
     makers: dict[str, Make] = {"plain": by_rule(plain.adamw), "fast": AdamW}
     started = {name: [_operations(make, [(8, 8)] * count) for count in counts] for name, make in makers.items()}
 
-    figure, ax = new_figure(7.0, 3.2)
-    for (name, numbers), colour in zip(started.items(), (BASELINE_COLOUR, OURS), strict=True):
-        ax.loglog(counts, numbers, "-o", color=colour, markersize=4)
-        ax.annotate(
-            f"{name}: {numbers[-2]:,} for 200",
-            (counts[-1], numbers[-1]),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
-    ax.set_xlim(0.9, 3000)
-    ax.set_xticks([1, 10, 100])
-    ax.set_title("How many operations does a step of AdamW start?", loc="left", fontsize="medium")
-    ax.set_xlabel("parameters (tensors)")
-    ax.set_ylabel("operations a step")
-
     flops = {steps: sum(_newton_schulz_flops(shape, steps) for shape in MUON_SHAPES) for steps in (3, 5)}
     tokens = 2048
     model_flops = 6 * tokens * sum(math.prod(shape) for shape in [*MUON_SHAPES, ADAMW_SHAPES[0]])
     return Record(
         objective="Show why the fast versions are fast, and what Muon costs beside the training step that it serves.",
         setup="Operations: counted below Python for parameters of 8 × 8, at the third step. Muon's share: "
-        "multiplications and additions of its "
-        "products at the shapes of the default pretraining (shapes.py), beside 6 a parameter and token for 2,048 "
-        "tokens, attention "
-        "left out. Seconds, all in float32 on this machine, are in the timings.",
+        "multiplications and additions of its products at the shapes of the default pretraining (shapes.py), beside 6 "
+        "a parameter and token for 2,048 tokens, attention left out. Seconds, all in float32 on this machine, are in "
+        "the timings.",
         metrics=round_metrics(
             {
                 "parameters": counts,
@@ -770,12 +581,11 @@ def speed(figures: Path) -> Record:
                 if count in (1, 200)
             ]
         ),
-        figure=save_figure(figure, figures / "speed.svg"),
-        found="For 200 parameters the plain AdamW starts {operations_saved_at_200:.0f} times as many operations as the "
-        "fast one, whose number "
-        "does not depend on how many parameters there are. Muon's products are {muon_flop_share[3_steps]:.1%} of a "
-        "pretraining step's with "
-        "three Newton-Schulz steps, {muon_flop_share[5_steps]:.1%} with five.",
+        figure=save_figure(drawings.speed(counts, started), figures / "speed.svg"),
+        found="For 200 parameters the plain AdamW starts {operations_saved_at_200:.0f} times as many operations as "
+        "the fast one, whose number does not depend on how many parameters there are. Muon's products are "
+        "{muon_flop_share[3_steps]:.1%} of a pretraining step's with three Newton-Schulz steps, "
+        "{muon_flop_share[5_steps]:.1%} with five.",
         negative="Shares of arithmetic are not shares of time; the share of a real pretraining step is measured where "
         "that step is.",
         timings=_timings(tokens),
