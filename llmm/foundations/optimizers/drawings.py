@@ -127,8 +127,9 @@ def edge_of_stability(
             ax.plot(np.arange(len(curve)) * every, curve, color=colour, linewidth=0.9, alpha=0.9)
         lr, mu = settings[name]
         limit = 2 * (1 + mu) / lr
-        end = float(np.mean([np.median(curve[-last:]) for curve in runs]))
-        if limit < 10:  # that of the smallest rate is far above the figure
+        arrived = limit < 10  # that of the smallest rate is far above the figure
+        end = float(np.mean([np.median(curve[-last:]) if arrived else curve[-1] for curve in runs]))
+        if arrived:
             ax.plot([0, steps], [limit, limit], color=colour, linewidth=0.8, linestyle=":")
         text = f"{name}: {'2(1+μ)/lr' if mu else '2/lr'} = {limit:.1f}"
         ax.annotate(text, (steps, end), (5, 0), textcoords="offset points", va="center", color=colour, fontsize=8)

@@ -189,7 +189,7 @@ def counterexample(figures: Path) -> Record:
         for name, rule, beta2, beta1 in tried
     }
     ends = {name: found[-1] for name, found in places.items()}
-    drift = {str(c): counterexample_drifts(c) for c in (2.5, 3.0, 5.0, 10.0)}
+    drift = {f"C_{c}": counterexample_drifts(c) for c in (3, 5, 10)}
     return Record(
         objective="Show the sign of README (18) and (19): Adam climbs on a problem that AMSGrad solves.",
         setup=f"Losses {C:.0f}w, -w, -w in turn on [-1, 1], so that each cycle's sum is least at -1; β₁ = 0, β₂ = "
