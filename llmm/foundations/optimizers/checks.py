@@ -2,8 +2,6 @@
 
 import io
 import math
-import statistics
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -26,9 +24,11 @@ from llmm.foundations.optimizers.oracles import (
 from llmm.foundations.optimizers.problems import farthest, follow
 from llmm.foundations.optimizers.schedule_free import ScheduleFreeAdamW
 from llmm.foundations.optimizers.schedules import cosine, warmup_stable_decay
-from llmm.foundations.optimizers.shapes import ADAMW_SHAPES, MUON_SHAPES
+from llmm.foundations.optimizers.seconds import fast_over_plain, torch_over_adamw, torch_over_muon
 from llmm.foundations.optimizers.sharpness import sharpness
 from llmm.foundations.optimizers.soap import SOAP
+
+__all__ = ["fast_over_plain", "torch_over_adamw", "torch_over_muon"]  # criteria too, measured in seconds.py
 
 SQUARE = (6, 6, 6, 6)  # of full rank from the first gradient on, so that SOAP's bases are determined: README (30)
 WIDE_AND_TALL = (20, 7, 9, 4)
@@ -287,52 +287,12 @@ def refusals() -> int:
     return refused
 
 
-# --- seconds --------------------------------------------------------------------------------------------------------
-
-
-def fast_over_plain() -> float:
-    """Seconds of a plain AdamW step over those of a fast one, for 200 parameters of 8 × 8."""
-    return seconds_ratio(by_rule(plain.adamw), AdamW, [(8, 8)] * 200)
-
-
-def torch_over_adamw() -> float:
-    """Seconds of torch's AdamW (foreach) over ours, for the parameters that AdamW moves in the default pretraining."""
-    return seconds_ratio(lambda p: torch.optim.AdamW(p, foreach=True), AdamW, ADAMW_SHAPES)
-
-
-def torch_over_muon() -> float:
-    """Seconds of torch's Muon, iterating in float32 too, over ours, for the matrices of the default pretraining."""
-    with torch_muon_without_rounding():
-        return seconds_ratio(torch.optim.Muon, Muon, MUON_SHAPES, repeats=7)
-
-
-def seconds_ratio(slow: Make, fast: Make, shapes: list[tuple[int, ...]], repeats: int = 25) -> float:
-    """Median over alternating steps of the seconds that `slow` takes over those that `fast` takes."""
-    optimizers = [make(with_gradients(shapes)) for make in (slow, fast)]
-    seconds: list[list[float]] = [[], []]
-    for round_ in range(repeats + 2):
-        for optimizer, taken in zip(optimizers, seconds, strict=True):
-            start = time.perf_counter()
-            optimizer.step()
-            if round_ >= 2:  # the first steps make the state
-                taken.append(time.perf_counter() - start)
-    return statistics.median(a / b for a, b in zip(*seconds, strict=True))
-
-
 # --- helpers --------------------------------------------------------------------------------------------------------
 
 
 @cache
 def _end_of_torchs(name: str) -> list[Tensor]:
     return follow(TORCH[name][2])
-
-
-def with_gradients(shapes: list[tuple[int, ...]]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    params = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
-    for p in params:
-        p.grad = torch.randn(p.shape, generator=generator)
-    return params
 
 
 def _drive(rule: Any, w: Tensor, grads: Tensor, s: dict[str, Any] | None = None, **hyperparameters: Any) -> Tensor:

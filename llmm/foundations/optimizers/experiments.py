@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmm.figures import save_figure
-from llmm.foundations.optimizers import AdamW, Muon, checks, drawings, plain
+from llmm.foundations.optimizers import AdamW, Muon, drawings, plain, seconds
 from llmm.foundations.optimizers.foreach import SGD
 from llmm.foundations.optimizers.muon import NEWTON_SCHULZ, orthogonalise
-from llmm.foundations.optimizers.oracles import Make, by_rule, torch_muon_without_rounding
+from llmm.foundations.optimizers.oracles import Make, by_rule
 from llmm.foundations.optimizers.problems import (
     Perceptron,
     curvatures,
@@ -605,7 +605,7 @@ class _Counter(TorchDispatchMode):
 
 
 def _operations(make: Make, shapes: list[tuple[int, ...]]) -> int:
-    optimizer = make(checks.with_gradients(shapes))
+    optimizer = make(seconds.with_gradients(shapes))
     optimizer.step()
     optimizer.step()
     with _Counter() as counter:
@@ -623,18 +623,18 @@ def _newton_schulz_flops(shape: tuple[int, ...], steps: int) -> int:
 
 def _timings(tokens: int) -> dict[str, float]:
     """Ratios of seconds, each measured in alternation, and the share of Muon beside the matrix products alone."""
-    with torch_muon_without_rounding():
-        torch_over_muon = checks.seconds_ratio(torch.optim.Muon, Muon, MUON_SHAPES, repeats=7)
 
     def three(params: list[Tensor]) -> Muon:
         return Muon(params, newton_schulz_steps=3)
 
-    products = checks.seconds_ratio(lambda params: _Products(tokens), three, MUON_SHAPES, repeats=5)
+    products = seconds.seconds_ratio(lambda params: _Products(tokens), three, MUON_SHAPES, repeats=5)
     return {
-        "plain_over_fast_200_small": checks.fast_over_plain(),
-        "torch_foreach_over_adamw": checks.torch_over_adamw(),
-        "torch_fused_over_adamw": checks.seconds_ratio(lambda p: torch.optim.AdamW(p, fused=True), AdamW, ADAMW_SHAPES),
-        "torch_float32_over_muon": torch_over_muon,
+        "plain_over_fast_200_small": seconds.fast_over_plain(),
+        "torch_foreach_over_adamw": seconds.torch_over_adamw(),
+        "torch_fused_over_adamw": seconds.seconds_ratio(
+            lambda p: torch.optim.AdamW(p, fused=True), AdamW, ADAMW_SHAPES
+        ),
+        "torch_float32_over_muon": seconds.torch_over_muon(),
         "muon_share_beside_products_alone": 1 / (1 + products),
     }
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+State = dict[str, Any]
+
 
 class OneByOne(Optimizer):
     """`OneByOne(model.parameters(), adam, lr=0.01)`: the hyperparameters, and their defaults, are those of the rule.

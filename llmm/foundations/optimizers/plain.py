@@ -12,12 +12,11 @@ soap.py, schedule_free.py) take the same steps and are tested equal; where they 
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-State = dict[str, Any]
+from llmm.foundations.optimizers.one_by_one import State
 
 # p(s) = a s + b s³ + c s⁵, README (26): the slope a at zero is as large as the wobble around one allows
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -202,9 +201,10 @@ def soap(
 ) -> Tensor:
     """SOAP: Adam in the eigenbasis of Shampoo's preconditioners L = E[ggᵀ] (m, m) and R = E[gᵀg] (n, n).
 
-    m is kept in the original basis, v in the rotated one. The bases are found exactly from the first gradient and then
-    turned every `every` steps, after the update, by one step of orthogonal iteration: Q ← qr(LQ). A parameter that is
-    no matrix is moved by `adamw`. Source: 2409.11321, algorithm 3 with Adam's bias corrections; README (28).
+    m is kept in the original basis, v in the rotated one. The bases, s["Q_L"] and s["Q_R"], are found exactly from the
+    first gradient and then turned every `every` steps, after the update, by one step of orthogonal iteration:
+    Q ← qr(LQ). A parameter that is no matrix is moved by `adamw`. Source: 2409.11321, algorithm 3 with Adam's bias
+    corrections; README (28).
     """
     if g.ndim != 2:
         return adamw(w, g, s, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
