@@ -16,7 +16,9 @@ from torch import Tensor
 class _SoftmaxCrossEntropy(torch.autograd.Function):
     """Loss and log-sum-exp of each row; `forward` runs below autograd, so nothing in it is recorded."""
 
-    generate_vmap_rule = True  # torch.func.vmap, hessian and jacfwd push through: all of it is made of PyTorch's own ops
+    generate_vmap_rule = (
+        True  # torch.func.vmap, hessian and jacfwd push through: all of it is made of PyTorch's own ops
+    )
 
     @staticmethod
     def forward(logits_NV: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:

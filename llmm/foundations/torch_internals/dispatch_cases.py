@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmm.foundations.torch_internals import dispatcher
-from llmm.foundations.torch_internals.dispatcher import Array, Dispatcher, Key
+from llmm.foundations.torch_internals.dispatch_keys import Array, Kernel, Key, Keys
 
 CHOICES = ("none", "kernel", "fallthrough")
 NAMESPACE = "llmm_dispatch_cases"
@@ -53,7 +53,7 @@ def orders() -> Iterator[tuple[str, list[str], list[str]]]:
 class _OurOperator:
     def __init__(self, registration: Registration) -> None:
         self.log: list[str] = []
-        table = Dispatcher()
+        table = dispatcher.Dispatcher()
         table.fallback(Key.AUTOGRAD, dispatcher.FALLTHROUGH)
         table.fallback(Key.AUTOCAST, dispatcher.FALLTHROUGH)
         table.fallback(Key.PYTHON, dispatcher.python_fallback)
@@ -79,15 +79,15 @@ class _OurOperator:
                 self.log.append("error")
         return list(self.log)
 
-    def _computes(self, label: str) -> dispatcher.Kernel:
-        def kernel(keys: dispatcher.Keys, x: Array) -> Array:
+    def _computes(self, label: str) -> Kernel:
+        def kernel(keys: Keys, x: Array) -> Array:
             self.log.append(label)
             return Array(x.data + 1)
 
         return kernel
 
-    def _wraps(self, key: Key) -> dispatcher.Kernel:
-        def kernel(keys: dispatcher.Keys, x: Array) -> Any:
+    def _wraps(self, key: Key) -> Kernel:
+        def kernel(keys: Keys, x: Array) -> Any:
             self.log.append(key.name.lower())
             with dispatcher.excluded(key):
                 return self.operator.redispatch(dispatcher.below(keys, key), x)

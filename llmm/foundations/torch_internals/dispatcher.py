@@ -4,7 +4,7 @@ A call carries a set of keys: those of its arguments, plus what this thread incl
 table is asked for the highest key of the set; that kernel does its part and sends the call on with the keys below its own.
 So autocast wraps autograd, autograd wraps the kernel that computes, and each is written without knowing the others.
 
-- `Key` is the order (PyTorch packs the set into 64 bits; the order among these is the same).
+- `Key` (dispatch_keys.py) is the order; PyTorch packs the set into 64 bits, the order among these is the same.
 - `Operator.entry` is PyTorch's rule for filling the table: own kernel, else composite, else fallback, else nothing.
 - FALLTHROUGH is an entry that is never stopped at: the key is left out before the highest is taken.
 - `redispatch` goes below one key for this call; `excluded` switches a key off for everything that is called inside.
@@ -15,44 +15,14 @@ So autocast wraps autograd, autograd wraps the kernel that computes, and each is
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from enum import IntEnum
 from typing import Any
 
-import numpy as np
-
-
-class Key(IntEnum):
-    """What may have something to say about a call; the highest is asked first."""
-
-    META = 0  # shapes without data
-    CPU = 1
-    PYTHON = 2  # modes that look on: below autograd, so they see what autograd calls and what its backward calls
-    AUTOGRAD = 3
-    AUTOCAST = 4
-
-
-Keys = frozenset[Key]
-BACKENDS: Keys = frozenset({Key.META, Key.CPU})
-Kernel = Callable[..., Any]  # kernel(keys, *args): the keys with which it was called, for redispatch
+from llmm.foundations.torch_internals.dispatch_keys import BACKENDS, Kernel, Key, Keys, arrays_in
 
 
 def FALLTHROUGH(keys: Keys, *args: Any) -> Any:
     """Stands in a table for "not my business". It is never called."""
     raise AssertionError("the dispatcher skips this entry")
-
-
-class Array:
-    """A NumPy array, or a shape only (META), with the keys that its operators dispatch on."""
-
-    def __init__(self, data: Any = None, shape: tuple[int, ...] = (), requires_grad: bool = False, autograd: bool = True):
-        self.data = None if data is None else np.asarray(data)
-        self.shape: tuple[int, ...] = shape if self.data is None else self.data.shape
-        self.requires_grad = requires_grad
-        self.node: Node | None = None
-        backend = Key.META if self.data is None else Key.CPU
-        # As in PyTorch the autograd key is there whether or not a gradient is asked for: that is its kernel's question.
-        # Only a tensor made in inference mode lacks it.
-        self.keys: Keys = frozenset({backend, Key.AUTOGRAD} if autograd else {backend})
 
 
 class _ThreadState(threading.local):
@@ -120,7 +90,7 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Call with the keys of the Arrays among `args` (lists are looked into), and those of this thread."""
-        keys = frozenset().union(*(array.keys for array in _arrays(args)))
+        keys = frozenset().union(*(array.keys for array in arrays_in(args)))
         return self.redispatch((keys | _state.included) - _state.excluded, *args)
 
     def redispatch(self, keys: Keys, *args: Any) -> Any:
@@ -200,66 +170,3 @@ def python_fallback(keys: Keys, *args: Any, operator: Operator) -> Any:
             return handler(operator, *args)
     finally:
         _state.modes.append(handler)
-
-
-class Node:
-    """A step of the recorded graph: where the inputs came from, and the map from the output's gradient to theirs."""
-
-    def __init__(self, inputs: list[Array], vjp: Callable[[Array], list[Array]]) -> None:
-        self.inputs, self.vjp = inputs, vjp
-
-
-def differentiable(operator: Operator, vjp: Callable[..., list[Array]]) -> Kernel:
-    """The AUTOGRAD kernel of an operator: compute below autograd, then record `vjp(grad, *args)` if anybody asked.
-
-    The vjp is made of operators and runs in backward, outside of the guard: it dispatches from the top like any code.
-    """
-
-    def kernel(keys: Keys, *args: Any) -> Any:
-        with excluded(Key.AUTOGRAD):
-            output = operator.redispatch(below(keys, Key.AUTOGRAD), *args)
-        inputs = _arrays(args)
-        if any(array.requires_grad for array in inputs):
-            output.requires_grad = True
-            output.node = Node(inputs, lambda grad: vjp(grad, *args))
-        return output
-
-    return kernel
-
-
-def gradients(output: Array, inputs: list[Array], add: Operator) -> list[Array | None]:
-    """Gradients of the sum of `output` by each of `inputs`, by the recorded nodes; `add` sums where paths meet."""
-    ones = Array(np.ones(output.shape)) if output.data is not None else Array(shape=output.shape)
-    grads: dict[int, Array] = {id(output): ones}
-    for array in reversed(_topological(output)):
-        grad = grads.get(id(array))
-        if array.node is None or grad is None:
-            continue
-        for source, part in zip(array.node.inputs, array.node.vjp(grad), strict=True):
-            grads[id(source)] = add(grads[id(source)], part) if id(source) in grads else part
-    return [grads.get(id(array)) for array in inputs]
-
-
-def _topological(output: Array) -> list[Array]:
-    order: list[Array] = []
-    seen: set[int] = set()
-    stack = [(output, False)]
-    while stack:
-        array, expanded = stack.pop()
-        if expanded:
-            order.append(array)
-        elif id(array) not in seen:
-            seen.add(id(array))
-            stack.append((array, True))
-            stack.extend((source, False) for source in (array.node.inputs if array.node else []))
-    return order
-
-
-def _arrays(args: Any) -> list[Array]:
-    found: list[Array] = []
-    for value in args:
-        if isinstance(value, Array):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found.extend(_arrays(value))
-    return found

@@ -106,9 +106,7 @@ def slice_(layout: Layout, dim: int, start: int | None = None, stop: int | None 
     first, last, _ = slice(start, stop, step).indices(layout.shape[dim])
     size = -(-max(last - first, 0) // step)  # rounded up: a last step that is cut short still shows its first element
     moved = layout.offset + first * layout.stride[dim]
-    return Layout(
-        _replaced(layout.shape, dim, size), _replaced(layout.stride, dim, layout.stride[dim] * step), moved
-    )
+    return Layout(_replaced(layout.shape, dim, size), _replaced(layout.stride, dim, layout.stride[dim] * step), moved)
 
 
 def permute(layout: Layout, dims: Ints) -> Layout:

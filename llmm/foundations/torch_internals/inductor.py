@@ -1,0 +1,69 @@
+"""Reading what torch.compile makes: how many graphs it captured, and which kernels it wrote for them.
+
+Dynamo runs the bytecode symbolically until it meets something that it cannot put into a graph (a value that is needed
+now, a print), compiles the graph so far, lets Python do that step, and begins anew: a graph break. Inductor turns each graph into
+C++: loops that compute many operators at once (`cpp_fused_...`) and calls of kernels that exist (`extern_kernels.mm`).
+Counting graphs needs no compiler. Generated code does.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llmm.foundations.torch_internals.compilers import require_compiler
+
+_DEFINED = re.compile(r"^(cpp_fused_\w+) = async_compile\.cpp_pybinding", re.M)
+_CALLED = re.compile(r"^ {8}(cpp_fused_\w+)\(", re.M)
+_EXTERN = re.compile(
+    r"^ {8}(?:buf\d+ = )?(?:extern_kernels\.(\w+)|torch\.ops\.(?:aten|mkldnn|mkl)\.(\w+)[\w.]*)\(", re.M
+)
+_BUFFER = re.compile(r"^ {8}buf\d+ = empty_strided_cpu\(", re.M)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What one generated program runs: fused loops by name, calls of ready kernels by name, buffers that it allocates."""
+
+    fused: list[str]
+    extern: list[str]
+    buffers: int
+
+
+def count_graphs(function: Callable[..., Any], *inputs: Any) -> int:
+    """How many graphs torch.compile captures for one call of `function`: 1 + graph breaks where all of it is captured."""
+    graphs = 0
+
+    def backend(graph_module: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        nonlocal graphs
+        graphs += 1
+        return graph_module.forward
+
+    torch._dynamo.reset()
+    torch.compile(function, backend=backend)(*inputs)
+    torch._dynamo.reset()
+    return graphs
+
+
+def generated_code(function: Callable[..., Any], *inputs: Any) -> list[str]:
+    """The Python programs (C++ inside) that Inductor writes for one call. Raises UserError where no compiler is found."""
+    require_compiler("torch.compile")
+    from torch._inductor.utils import fresh_cache, run_and_get_code
+
+    torch._dynamo.reset()
+    with torch._inductor.config.patch(compile_threads=1), fresh_cache():
+        _, programs = run_and_get_code(torch.compile(function), *inputs)
+    return list(programs)
+
+
+def read_kernels(program: str) -> Kernels:
+    """The kernels in a generated program, in the order in which it calls them; only names that it also defines count."""
+    body = program.partition("class Runner")[2] or program.partition("\ndef call(")[2]
+    defined = set(_DEFINED.findall(program))
+    return Kernels(
+        fused=[name for name in _CALLED.findall(body) if name in defined],
+        extern=[plain or operator for plain, operator in _EXTERN.findall(body)],
+        buffers=len(_BUFFER.findall(body)),
+    )
