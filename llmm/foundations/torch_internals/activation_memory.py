@@ -1,8 +1,8 @@
 """How many bytes a transformer block keeps for its backward pass, from a table, and what checkpointing leaves of them.
 
-The table lists what autograd keeps per token, tensor by tensor; the check reads the same number off PyTorch. With n blocks in
-k segments the peak is k boundaries and one segment recomputed in full, equation (13): its minimum is at k = sqrt(n a / b),
-which is the sqrt(n) of the paper only where a block keeps no more than its input (a = b).
+The table lists what autograd keeps per token, tensor by tensor; the check reads the same number off PyTorch. With n
+blocks in k segments the peak is k boundaries and one segment recomputed in full, equation (13): its minimum is at k =
+sqrt(n a / b), which is the sqrt(n) of the paper only where a block keeps no more than its input (a = b).
 """
 
 import math
@@ -15,8 +15,8 @@ FLOAT32_BYTES = 4
 def block_bytes(shape: BlockShape) -> int:
     """a of equation (13): bytes that one `Block` keeps for backward in training, its input among them, in float32.
 
-    A tensor that two operations keep counts once; parameters do not count. Attention is PyTorch's fused one, which keeps
-    the log-sum-exp and no weights; dropout keeps a float32 mask, and none at all where the rate is 0.
+    A tensor that two operations keep counts once; parameters do not count. Attention is PyTorch's fused one, which
+    keeps the log-sum-exp and no weights; dropout keeps a float32 mask, and none at all where the rate is 0.
     """
     return FLOAT32_BYTES * shape.B * shape.T * sum(_saved_per_token(shape).values())
 
@@ -56,18 +56,19 @@ def saved_bytes(shape: BlockShape, segments: int | None) -> int:
 def peak_bytes(shape: BlockShape, segments: int) -> int:
     """Equation (13) in bytes, at the moment when backward has recomputed its first segment and starts on it.
 
-    The recomputed segment starts at a boundary that is held already, so one boundary is not counted twice. What backward
-    itself works on is five boundaries wide: the gradient of the residual stream (D) and that of the hidden layer (4 D).
+    The recomputed segment starts at a boundary that is held already, so one boundary is not counted twice. What
+    backward itself works on is five boundaries wide: the gradient of the residual stream (D) and that of the hidden
+    layer (4 D).
     """
     a, b = block_bytes(shape), boundary_bytes(shape)
     return round(peak(shape.blocks, a, b, segments)) - b + 5 * b
 
 
 def peak(blocks: int, a: float, b: float, segments: int) -> float:
-    """k b + ceil(n / k) a: memory held at most by `blocks` blocks of a (inside) and b (input) in `segments` segments."""
+    """k b + ceil(n / k) a: the most that `blocks` blocks of a (inside) and b (input) hold in `segments` segments."""
     return segments * b + math.ceil(blocks / segments) * a
 
 
 def best_segments(blocks: int, a: float, b: float) -> int:
-    """The number of segments, 1 to `blocks`, with the lowest `peak`: near sqrt(n a / b), equation (14). The fewer on a tie."""
+    """How many segments give the lowest `peak`, the fewest on a tie: near sqrt(n a / b), equation (14)."""
     return min(range(1, blocks + 1), key=lambda segments: (peak(blocks, a, b, segments), segments))

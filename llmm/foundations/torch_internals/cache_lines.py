@@ -1,8 +1,9 @@
 """Memory comes in lines of 64 bytes: a model of a first-level cache, to see what the order of access costs.
 
-A copy of a transposed matrix moves as many numbers as a plain copy. But its reads jump by a whole row each, so a line is
-fetched for one number, and must survive until the same place of the next rows is asked for. Small matrices: it does. Large
-ones: it is gone, and fetched again for each of the numbers on it. Going tile by tile brings that back to once.
+A copy of a transposed matrix moves as many numbers as a plain copy. But its reads jump by a whole row each, so a line
+is fetched for one number, and must survive until the same place of the next rows is asked for. Small matrices: it
+does. Large ones: it is gone, and fetched again for each of the numbers on it. Going tile by tile brings that back to
+once.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Activation checkpointing by saved-tensor hooks: keep a block's input, run the block again when backward needs the rest.
+"""Activation checkpointing by saved-tensor hooks: keep a block's input, run it again when backward needs the rest.
 
 Autograd asks before it keeps a tensor for backward (pack) and before it uses one (unpack). Pack here keeps a number
 instead; the first unpack runs the function again, from the same random state and under the same autocast, catches
@@ -6,14 +6,15 @@ what that run packs, in the same order, and hands it out. Three things make the 
 
 - the second run sees the same random numbers, so dropout drops the same units, and the stream afterwards goes on as if
   there had been no second run;
-- each tensor of the second run must have the shape, the dtype and the version of the one it stands for: a version counts
-  changes in place, so a parameter that was updated after forward is an error, as it is in plain autograd;
+- each tensor of the second run must have the shape, the dtype and the version of the one it stands for: a version
+  counts changes in place, so a parameter that was updated after forward is an error, as it is in plain autograd;
 - arguments, which are kept, must have the version that they had.
 
 The second run stops at the last tensor that backward needs: what the block computes after it is not computed again.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,9 +53,9 @@ class _Segment:
             raise RuntimeError("an argument of a checkpointed call was changed in place after forward")
         self.caught.clear()
         args = [_detached(value) for value in self.args]
-        with contextlib.suppress(_AllCaught), self.states.restored(), torch.enable_grad():
-            with saved_tensors_hooks(self._catch, _never):
-                self.function(*args)
+        catching = saved_tensors_hooks(self._catch, _never)
+        with contextlib.suppress(_AllCaught), self.states.restored(), torch.enable_grad(), catching:
+            self.function(*args)
         if len(self.caught) < len(self.promised):
             raise RuntimeError(
                 f"the second run kept {len(self.caught)} tensors for backward, the first {len(self.promised)}: "
@@ -79,8 +80,8 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     Gradients are equal bit by bit to those of the plain call, dropout included; the global random state is left as the
     plain call leaves it, after forward and after backward. Backward may run twice (retain_graph) and be differentiated
     (create_graph). `function` must be the same function of its arguments both times and have no side effects; in
-    backward, RuntimeError is raised where the second run keeps fewer tensors or tensors of another shape or dtype, and where an
-    argument or a parameter was changed in place after forward.
+    backward, RuntimeError is raised where the second run keeps fewer tensors or tensors of another shape or dtype, and
+    where an argument or a parameter was changed in place after forward.
     """
     if not torch.is_grad_enabled():
         return function(*args)
@@ -98,7 +99,7 @@ def checkpoint_sequential(blocks: Sequence[Callable[[Tensor], Tensor]], segments
     if not 1 <= segments <= len(blocks):
         raise ValueError(f"{segments} segments of {len(blocks)} blocks")
     edges = [len(blocks) * k // segments for k in range(segments + 1)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         x = checkpoint(_chain(blocks[start:stop]), x)
     return x
 

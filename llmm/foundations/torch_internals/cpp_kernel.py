@@ -1,7 +1,7 @@
 """RMSNorm in one pass of C++: where a kernel of one's own pays, and what it takes to have one.
 
-Op by op, RMSNorm on the CPU writes and reads x^2, its mean, x * r and the product with the weight: about nine
-passes over memory for what needs one read and one write. The row fits into the cache, so the loop below reads it from memory
+Op by op, RMSNorm on the CPU writes and reads x^2, its mean, x * r and the product with the weight: about nine passes
+over memory for what needs one read and one write. The row fits into the cache, so the loop below reads it from memory
 once. It is built against PyTorch's stable C interface (`torch/csrc/stable`), which compiles in a few seconds where
 `torch/extension.h` takes half a minute, and registers an operator like any other: with a fake it compiles and traces.
 """
@@ -51,7 +51,7 @@ FLAGS = ["-O3", "-march=native", "-ffast-math"]
 
 @functools.cache
 def load() -> Any:
-    """Compile and load the kernel, once a process (a few seconds); returns its operator. UserError without a compiler."""
+    """The kernel's operator, compiled and loaded once a process (a few seconds). UserError without a compiler."""
     require_compiler("the C++ kernel of RMSNorm")
     from torch.utils.cpp_extension import load_inline
 

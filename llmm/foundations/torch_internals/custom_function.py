@@ -1,10 +1,10 @@
 """Softmax cross-entropy as one node of the graph: a hand-written backward that can itself be differentiated.
 
-Written op by op, autograd keeps the shifted logits, their exponentials and the probabilities for the backward pass: three
-arrays of N x V. One node needs the logits, which are there already, and N numbers: the log-sum-exp of each row. The rule
-that makes second derivatives right: *keep inputs and outputs, never something in between*. What is saved re-enters the
-graph in backward as itself; an intermediate would re-enter as a constant, and its share of the second derivative would
-be lost without an error. So the log-sum-exp is an output (README, equations 5 to 7).
+Written op by op, autograd keeps the shifted logits, their exponentials and the probabilities for the backward pass:
+three arrays of N x V. One node needs the logits, which are there already, and N numbers: the log-sum-exp of each row.
+The rule that makes second derivatives right: *keep inputs and outputs, never something in between*. What is saved
+re-enters the graph in backward as itself; an intermediate would re-enter as a constant, and its share of the second
+derivative would be lost without an error. So the log-sum-exp is an output (README, equations 5 to 7).
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """RMSNorm as an operator of PyTorch's own: a schema, a kernel, a shape function and a derivative under one name.
 
 An `autograd.Function` is a node that only autograd knows. An operator goes through the dispatcher, so that everything
-else that dispatches (compile, export, fake tensors, modes, autocast) knows it as well; what each needs is registered apart:
+else that dispatches (compile, export, fake tensors, modes, autocast) knows it as well; what each needs is registered
+apart:
 
 - `custom_op`: the schema from the annotations, and the kernel that computes;
 - `register_fake`: shapes, strides and dtypes without data, which is what tracing runs;
@@ -18,7 +19,7 @@ from torch import Tensor
 
 @torch.library.custom_op("llmm::rms_norm", mutates_args=())
 def _rms_norm_op(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """y = x * r * weight and r = (mean(x^2) + eps)^(-1/2) of each row: x (..., D), weight (D,), y (..., D), r (..., 1)."""
+    """y (..., D) = x * r * weight and r (..., 1) = (mean(x^2) + eps)^(-1/2) of each row; x (..., D), weight (D,)."""
     x = x.contiguous()  # the strides of the result must be those that the fake kernel promises
     rstd = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
     return x * rstd * weight, rstd
@@ -35,7 +36,7 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, 
 
 
 def _vjp(ctx: Any, grad_y: Tensor, grad_rstd: Tensor) -> tuple[Tensor, Tensor, None]:
-    """Equations (9) and (10). `grad_rstd` is zero in a first backward; in a second one it carries half of the answer."""
+    """Equations (9) and (10). `grad_rstd` is zero in a first backward; a second one sends gradients here."""
     x, weight, rstd = ctx.saved_tensors
     normed = x * rstd
     weighted = grad_y * weight
@@ -48,7 +49,7 @@ _rms_norm_op.register_autograd(_vjp, setup_context=_keep)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """(y, rstd) by the operator `torch.ops.llmm.rms_norm`, which this module registers with a fake and an autograd rule.
+    """(y, rstd) by the operator `torch.ops.llmm.rms_norm`, which this module registers, with a fake and a derivative.
 
     x floating (..., D), weight (D,) of the same dtype; y = x * rstd * weight (..., D), contiguous, and
     rstd = (mean over D of x^2 + eps)^(-1/2) (..., 1). Both can be differentiated twice by x and weight. The schema is

@@ -1,7 +1,8 @@
 """Automatic differentiation as one more kernel: compute below the autograd key, write down how to go back, return.
 
-Nothing in the dispatcher knows of derivatives. An operator becomes differentiable by the kernel that `differentiable` makes
-for its AUTOGRAD key; the recorded step calls operators, so backward dispatches too: through modes, and to any backend.
+Nothing in the dispatcher knows of derivatives. An operator becomes differentiable by the kernel that `differentiable`
+makes for its AUTOGRAD key; the recorded step calls operators, so backward dispatches too: through modes, and to any
+backend.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The same operator registered with PyTorch and with `dispatcher`, in every combination: which kernels run, in which order?"""
+"""One operator registered alike with PyTorch and with `dispatcher`, in every combination: which kernels run, when?"""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ NAMESPACE = "llmm_dispatch_cases"
 
 @dataclass(frozen=True)
 class Registration:
-    """What one operator has: a CPU kernel or not, a composite or not, and one of CHOICES at autograd and at autocast."""
+    """What one operator has: a CPU kernel, a composite, and one of CHOICES at autograd and at autocast."""
 
     cpu: bool
     composite: bool
@@ -41,7 +41,7 @@ SITUATIONS = [Situation(*row) for row in itertools.product((False, True), repeat
 
 
 def orders() -> Iterator[tuple[str, list[str], list[str]]]:
-    """For each registration and situation: the question, PyTorch's order of kernels, ours. "error" where none is found."""
+    """(question, PyTorch's order of kernels, ours) for each registration and situation; "error" where none is found."""
     with torch.library._scoped_library(NAMESPACE, "DEF") as library:
         for number, registration in enumerate(REGISTRATIONS):
             theirs = _TorchOperator(library, f"op{number}", registration)
@@ -82,7 +82,7 @@ class _OurOperator:
     def _computes(self, label: str) -> Kernel:
         def kernel(keys: Keys, x: Array) -> Array:
             self.log.append(label)
-            return Array(x.data + 1)
+            return Array(np.asarray(x.data) + 1)
 
         return kernel
 

@@ -1,8 +1,9 @@
 """A dispatcher in one page: which kernel runs when an operator is called, and how a call comes by again lower down.
 
-A call carries a set of keys: those of its arguments, plus what this thread includes, minus what it excludes. The operator's
-table is asked for the highest key of the set; that kernel does its part and sends the call on with the keys below its own.
-So autocast wraps autograd, autograd wraps the kernel that computes, and each is written without knowing the others.
+A call carries a set of keys: those of its arguments, plus what this thread includes, minus what it excludes. The
+operator's table is asked for the highest key of the set; that kernel does its part and sends the call on with the keys
+below its own. So autocast wraps autograd, autograd wraps the kernel that computes, and each is written without knowing
+the others.
 
 - `Key` (dispatch_keys.py) is the order; PyTorch packs the set into 64 bits, the order among these is the same.
 - `Operator.entry` is PyTorch's rule for filling the table: own kernel, else composite, else fallback, else nothing.
@@ -50,7 +51,7 @@ class Dispatcher:
         return self.operators[name]
 
     def fallback(self, key: Key, kernel: Kernel) -> None:
-        """`kernel(keys, *args, operator=...)`, or FALLTHROUGH, for all operators without an entry of their own at `key`."""
+        """`kernel(keys, *args, operator=...)`, or FALLTHROUGH, for operators with nothing of their own at `key`."""
         self.fallbacks[key] = kernel
 
 
@@ -67,15 +68,15 @@ class Operator:
         self.kernels[key] = kernel
 
     def register_composite(self, kernel: Kernel) -> None:
-        """A kernel made of other operators, for backends and autograd: they dispatch anew and bring derivatives along."""
+        """A kernel made of other operators, for backends and autograd: these dispatch anew and bring derivatives."""
         self.composite = kernel
 
     def entry(self, key: Key) -> Kernel | None:
         """What the table holds at `key`, in this order; None where the operator cannot be called with it.
 
-        1. the kernel registered for exactly this key; 2. the composite, at a backend, or at autograd while no backend has a
-        kernel of its own (with one, its derivative would have to be written: the composite's no longer fits); 3. the
-        dispatcher's fallback for the key.
+        1. the kernel registered for exactly this key; 2. the composite, at a backend, or at autograd while no backend
+        has a kernel of its own (with one, its derivative would have to be written: the composite's no longer fits); 3.
+        the dispatcher's fallback for the key.
         """
         if key in self.kernels:
             return self.kernels[key]
@@ -150,7 +151,7 @@ def _changed(include: Keys, exclude: Keys) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mode(handler: Callable[..., Any]) -> Iterator[None]:
-    """`handler(operator, *args)` is asked instead of the kernel, for every call inside; it goes on by `operator(*args)`.
+    """`handler(operator, *args)` is asked instead of the kernel, for each call inside; it goes on by `operator(*args)`.
 
     Modes stack: the last one entered is asked first, and while it works only those entered before it are active.
     """

@@ -19,9 +19,10 @@ def remove_common_subexpressions(graph_module: fx.GraphModule) -> fx.GraphModule
     """A copy of the aten graph in which operations that must give the same value are done once.
 
     Two nodes are the same if operator, arguments and keyword arguments are, numbers with their type. Never merged are
-    operators that draw random numbers (tag nondeterministic_seeded) and those that change an argument in place (by their
-    schema), nor anything before the last of these: which of two equal values it will change cannot be told from the graph.
-    Outputs are bit-equal to those of the graph as it was, which is left alone; two that were merged are one tensor.
+    operators that draw random numbers (tag nondeterministic_seeded) and those that change an argument in place (by
+    their schema), nor anything before the last of these: which of two equal values it will change cannot be told from
+    the graph. Outputs are bit-equal to those of the graph as it was, which is left alone; two that were merged are one
+    tensor.
     """
     changed = copy.deepcopy(graph_module)
     nodes = list(changed.graph.nodes)
@@ -44,10 +45,11 @@ def remove_common_subexpressions(graph_module: fx.GraphModule) -> fx.GraphModule
 def fold_batch_norm(module: nn.Module) -> fx.GraphModule:
     """A traced copy of `module` without those batch norms that follow a Linear or Conv2d and can be part of it.
 
-    In evaluation a batch norm is an affine map of each channel, and so is the layer: equations (15) and (16). Folded are
-    BatchNorm1d and BatchNorm2d in evaluation mode with running statistics, with or without affine parameters, whose
-    input is the output of a Linear or Conv2d (with or without bias) that nothing else uses and that is called once; the
-    batch norm must be called once as well. All others stay. Outputs agree to rounding; `module` is left alone.
+    In evaluation a batch norm is an affine map of each channel, and so is the layer: equations (15) and (16). Folded
+    are BatchNorm1d and BatchNorm2d in evaluation mode with running statistics, with or without affine parameters,
+    whose input is the output of a Linear or Conv2d (with or without bias) that nothing else uses and that is called
+    once; the batch norm must be called once as well. All others stay. Outputs agree to rounding; `module` is left
+    alone.
     """
     changed = fx.symbolic_trace(copy.deepcopy(module))
     calls = [node.target for node in changed.graph.nodes if node.op == "call_module"]
@@ -87,7 +89,7 @@ def _key(node: fx.Node) -> Key | None:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists and dicts as tuples; numbers with their type, because 1 == 1.0 == True and a sum with each has another dtype."""
+    """Lists and dicts as tuples; numbers with their type: 1 == 1.0 == True, but sums with them differ in dtype."""
     if isinstance(value, list | tuple):
         return tuple(_frozen(item) for item in value)
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
 """Reading what torch.compile makes: how many graphs it captured, and which kernels it wrote for them.
 
 Dynamo runs the bytecode symbolically until it meets something that it cannot put into a graph (a value that is needed
-now, a print), compiles the graph so far, lets Python do that step, and begins anew: a graph break. Inductor turns each graph into
-C++: loops that compute many operators at once (`cpp_fused_...`) and calls of kernels that exist (`extern_kernels.mm`).
-Counting graphs needs no compiler. Generated code does.
+now, a print), compiles the graph so far, lets Python do that step, and begins anew: a graph break. Inductor turns each
+graph into C++: loops that compute many operators at once (`cpp_fused_...`) and calls of kernels that exist
+(`extern_kernels.mm`). Counting graphs needs no compiler. Generated code does.
 """
 
 import re
@@ -25,7 +25,7 @@ _BUFFER = re.compile(r"^ {8}buf\d+ = empty_strided_cpu\(", re.M)
 
 @dataclass(frozen=True)
 class Kernels:
-    """What one generated program runs: fused loops by name, calls of ready kernels by name, buffers that it allocates."""
+    """What one generated program runs: fused loops and ready kernels by name, and the buffers that it allocates."""
 
     fused: list[str]
     extern: list[str]
@@ -33,7 +33,7 @@ class Kernels:
 
 
 def count_graphs(function: Callable[..., Any], *inputs: Any) -> int:
-    """How many graphs torch.compile captures for one call of `function`: 1 + graph breaks where all of it is captured."""
+    """How many graphs torch.compile captures for one call of `function`: 1 where there is no break."""
     graphs = 0
 
     def backend(graph_module: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
@@ -48,7 +48,7 @@ def count_graphs(function: Callable[..., Any], *inputs: Any) -> int:
 
 
 def generated_code(function: Callable[..., Any], *inputs: Any) -> list[str]:
-    """The Python programs (C++ inside) that Inductor writes for one call. Raises UserError where no compiler is found."""
+    """The Python programs (C++ inside) that Inductor writes for one call. UserError where no compiler is found."""
     require_compiler("torch.compile")
     from torch._inductor.utils import fresh_cache, run_and_get_code
 
@@ -59,7 +59,7 @@ def generated_code(function: Callable[..., Any], *inputs: Any) -> list[str]:
 
 
 def read_kernels(program: str) -> Kernels:
-    """The kernels in a generated program, in the order in which it calls them; only names that it also defines count."""
+    """The kernels that a generated program calls, in their order; fused ones count if it defines them."""
     body = program.partition("class Runner")[2] or program.partition("\ndef call(")[2]
     defined = set(_DEFINED.findall(program))
     return Kernels(

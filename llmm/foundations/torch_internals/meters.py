@@ -1,6 +1,7 @@
 """Three modes that look on while PyTorch works: what ran, and how many bytes are alive.
 
-A `TorchDispatchMode` sees every operator call after autograd has had it: forward and backward, one aten operator at a time.
+A `TorchDispatchMode` sees every operator call after autograd has had it: forward and backward, one aten operator at a
+time.
 """
 
 from collections import Counter
@@ -59,7 +60,7 @@ class StorageLedger(TorchDispatchMode):
 
 
 class SavedTensors:
-    """Bytes that autograd packs while it looks on, a storage counted once, those of `module`'s parameters not at all."""
+    """Bytes that autograd packs while it looks on: a storage counts once, those of `module`'s parameters not at all."""
 
     def __init__(self, module: torch.nn.Module | None = None) -> None:
         self._parameters = {_storage_id(parameter) for parameter in module.parameters()} if module else set()
@@ -86,7 +87,7 @@ class SavedTensors:
 
 
 def median_seconds(run: Callable[[], Any], repeats: int = 7, number: int = 1) -> float:
-    """Median over `repeats` of the wall time of one call, each measured over `number` calls; one call before warms up."""
+    """Median over `repeats` of the wall time of one call, each taken over `number` calls, after one to warm up."""
     from statistics import median
     from time import perf_counter
 

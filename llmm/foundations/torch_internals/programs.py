@@ -1,4 +1,4 @@
-"""Random programs of tensors, for the passes that rewrite graphs: pure steps, in-place steps, random steps, repetitions."""
+"""Random programs of tensors, for passes that rewrite graphs: pure, in-place and random steps, and repetitions."""
 
 import random
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def capture(function: Any, *tensors: Any) -> fx.GraphModule:
 
 
 def run(function: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """What `function` returns for clones of `tensors`, from a fixed random state; copies, so that they share nothing."""
+    """What `function` returns for clones of `tensors`, from a fixed random state; copies that share nothing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return tuple(value.clone() for value in function(*(tensor.clone() for tensor in tensors)))

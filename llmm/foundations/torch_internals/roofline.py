@@ -1,9 +1,9 @@
 """The roofline: an operation is as fast as the slower of arithmetic and memory lets it be.
 
-Time is at least flops / peak and at least bytes / bandwidth, so flops per second are at most
-min(peak, intensity * bandwidth) with intensity = flops / bytes: equation (17). Left of the ridge at peak / bandwidth more
-arithmetic is free; what pays there is to move fewer bytes, which is what fusing does. Bytes are the fewest that must move:
-each input read once, each output written once.
+Time is at least flops / peak and at least bytes / bandwidth, so flops per second are at most min(peak, intensity *
+bandwidth) with intensity = flops / bytes: equation (17). Left of the ridge at peak / bandwidth more arithmetic is
+free; what pays there is to move fewer bytes, which is what fusing does. Bytes are the fewest that must move: each
+input read once, each output written once.
 """
 
 from dataclasses import dataclass

@@ -183,7 +183,7 @@ def _a_dim(rng: random.Random, t: Tensor) -> int:
 
 
 def _a_shape(rng: random.Random, t: Tensor) -> Ints:
-    """A shape for as many elements: the prime factors of their number dealt out anew in their order, or something wrong."""
+    """A shape for as many elements: the prime factors of their number dealt out anew, or something wrong."""
     if t.numel() == 0:
         sizes = [rng.choice([0, 1, 2, 3]) for _ in range(rng.randrange(1, 4))]
         if rng.random() < 0.7:

@@ -1,11 +1,12 @@
 """A tensor is a window on a row of numbers: shape, stride, offset, and the arithmetic of every view in pure Python.
 
 - `Layout` is all that PyTorch keeps of a view besides its storage; `address` is equation (1) of the README.
-- `as_strided`, `select`, `slice_`, `permute`, `transpose`, `expand`, `unfold`, ... turn one layout into another and touch no data.
+- `as_strided`, `select`, `slice_`, `permute`, `transpose`, `expand`, `unfold`, ... turn one layout into another and
+  touch no data.
 - `view` says whether a shape can be had without a copy (theorem 2 of the README); `reshape` copies where it cannot.
 
-Everything here equals PyTorch: shapes, strides (those of dimensions of size 1 too, which no address depends on), offsets.
-What PyTorch refuses with a RuntimeError or an IndexError is a ValueError here.
+Everything here equals PyTorch: shapes, strides (those of dimensions of size 1 too, which no address depends on),
+offsets. What PyTorch refuses with a RuntimeError or an IndexError is a ValueError here.
 """
 
 import math
@@ -61,7 +62,7 @@ def address(layout: Layout, index: Ints) -> int:
 
 
 def is_contiguous(layout: Layout) -> bool:
-    """Whether the elements lie in row-major order without a gap. Dimensions of size 1 do not matter; empty is contiguous."""
+    """Whether elements lie in row-major order without a gap. Size 1 does not matter; an empty tensor is contiguous."""
     expected = contiguous_stride(layout.shape)
     return layout.numel == 0 or all(
         size == 1 or step == wanted for size, step, wanted in zip(layout.shape, layout.stride, expected, strict=True)
