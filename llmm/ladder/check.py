@@ -1,25 +1,34 @@
-"""The check of a milestone: every criterion, those of its spec and those that the ladder asks of all."""
+"""The check of a milestone: every criterion of its spec, and what the ladder asks of all.
 
+The machine's part takes most of a minute and depends on code and records only; the written part is read in a moment. So
+a check that runs because a sentence was changed can take the machine's part over from the last one (`memo`).
+"""
+
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmm.errors import UserError
+from llmm.files import read_json, sha256_of, write_json
 from llmm.ladder import workers
 from llmm.ladder.criteria import Result, Subject, machine_results, record_result
+from llmm.ladder.everywhere import demand
 from llmm.ladder.experiments import run_some
+from llmm.ladder.journal import journal_faults
 from llmm.ladder.milestones import Milestone
-from llmm.ladder.mutants import as_json, hunt, load_mutants
+from llmm.ladder.mutants import FEWEST_MUTANTS, as_json, hunt, load_mutants
 from llmm.ladder.records import read_records, timings_path
 from llmm.ladder.rules import record_faults
-from llmm.ladder.sources import experiment_inputs
+from llmm.ladder.sources import experiment_inputs, machine_inputs
+from llmm.ladder.written import paper_faults, readme_faults
+from llmm.paths import WORK
 
-FEWEST_MUTANTS = 8
 TESTS_LIMIT = 300  # seconds
 
 
@@ -31,96 +40,79 @@ class Examination:
     mutants: list[dict[str, Any]]
 
     @property
-    def passed(self) -> bool:
-        """Whether every criterion holds."""
-        return all(result.passed for result in self.results)
+    def failed(self) -> list[Result]:
+        """The criteria that do not hold."""
+        return [result for result in self.results if not result.passed]
 
 
-def examine(milestone: Milestone) -> Examination:
-    """Check the reference implementation of a milestone."""
+def examine(milestone: Milestone, memo: bool = False) -> Examination:
+    """Check the reference implementation of a milestone.
+
+    With `memo` the machine's part is taken from the last check, if it passed and no file that decides it has changed.
+    """
+    remembered = _recall(milestone) if memo else None
+    machine = remembered or _machine(milestone)
+    if memo and not remembered and not machine.failed:
+        _remember(milestone, machine)
+    written = [
+        demand("readme", readme_faults(milestone)),
+        demand("journal", journal_faults(milestone, milestone.earlier)),
+        demand("papers", paper_faults(milestone)),
+    ]
+    return Examination([*machine.results, *written], machine.mutants)
+
+
+def _machine(milestone: Milestone) -> Examination:
     spec = milestone.spec
     workers.start_server(spec.preload)
     measured = {result.id: result for result in machine_results(Subject(milestone, {}), spec.criteria)}
-    experiments, missing = _experiments(milestone)
+    experiments, faults = _experiments(milestone)
     for criterion in spec.criteria:
         if criterion.record:
             measured[criterion.id] = record_result(criterion, experiments)
-    bugs, fates = _planted_bugs(milestone)
     own = [measured[criterion.id] for criterion in spec.criteria]
-    records = _verdict("records", [missing] if missing else _record_faults(milestone, experiments))
-    return Examination([*own, bugs, _tests(milestone), records, _replay(milestone, experiments)], fates)
+    tests = demand("tests", _test_faults(spec.tests))
+    bugs, mutants = _planted_bugs(milestone)
+    records = demand("records", faults)
+    return Examination([*own, tests, bugs, records, _replay(milestone, experiments)], mutants)
 
 
-# what the ladder asks of every milestone: id -> (what, why, hint)
-EVERYWHERE = {
-    "tests": (
-        "Its tests pass",
-        "The criteria are a summary; the tests are the specification.",
-        "Run `python -m pytest` on the files that the milestone.yaml names.",
-    ),
-    "planted-bugs": (
-        f"At least {FEWEST_MUTANTS} planted bugs, every one caught by the criterion that it names",
-        "A check suite that lets a wrong variant live is no check.",
-        "Tighten the criterion, or add one, until the survivor is seen.",
-    ),
-    "records": (
-        "Each experiment's record is complete and made by the present code",
-        "A number without its setup, spread and ablation says nothing.",
-        "Complete what the line names in experiments.py, then run the experiments again.",
-    ),
-    "replay": (
-        "Experiments that are run again give the same metrics",
-        "A result that does not repeat is an anecdote.",
-        "Seed every generator, and round metrics to the digits that are stable.",
-    ),
-}
-
-
-def _verdict(id_: str, faults: list[str]) -> Result:
-    what, why, hint = EVERYWHERE[id_]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Result(id_, what, "holds", why, hint, not faults, not faults, f"{faults[0]}{more}" if faults else "")
-
-
-def _experiments(milestone: Milestone) -> tuple[Mapping[str, Any], str]:
+def _experiments(milestone: Milestone) -> tuple[Mapping[str, Any], list[str]]:
+    """The stored records, and what is wrong with them."""
     try:
-        return read_records(milestone.id)["experiments"], ""
+        stored = read_records(milestone.id)
     except UserError as error:
-        return {}, str(error)
+        return {}, [str(error)]
+    before, now = stored.get("inputs", {}), experiment_inputs(milestone)
+    changed = [file for file in sorted(before.keys() | now.keys()) if before.get(file) != now.get(file)]
+    faults = [f"{changed[0]} has changed since the experiments were run: run them again"] if changed else []
+    if not timings_path(milestone.id).exists():
+        faults.append(f"{timings_path(milestone.id)} is not there: run the experiments")
+    return stored["experiments"], faults + record_faults(milestone, stored["experiments"])
 
 
 def _planted_bugs(milestone: Milestone) -> tuple[Result, list[dict[str, Any]]]:
     try:
         verdicts = hunt(milestone, load_mutants(milestone))
     except UserError as error:
-        return _verdict("planted-bugs", [str(error)]), []
+        return demand("planted-bugs", [str(error)]), []
     faults = [verdict.fault for verdict in verdicts if verdict.fault]
     if len(verdicts) < FEWEST_MUTANTS:
         faults.append(f"{len(verdicts)} planted bugs, expected at least {FEWEST_MUTANTS}")
-    return _verdict("planted-bugs", faults), [as_json(verdict) for verdict in verdicts]
+    return demand("planted-bugs", faults), [as_json(verdict) for verdict in verdicts]
 
 
-def _tests(milestone: Milestone) -> Result:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *milestone.spec.tests]
+def _test_faults(tests: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, **workers.ONE_THREAD}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TESTS_LIMIT, env={**os.environ, **workers.ONE_THREAD}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TESTS_LIMIT, env=environment)
     except subprocess.TimeoutExpired:
-        return _verdict("tests", [f"still running after {TESTS_LIMIT} s"])
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))] or lines[-1:] or ["pytest said nothing"]
-    return _verdict("tests", failed[:1] if done.returncode else [])
-
-
-def _record_faults(milestone: Milestone, experiments: Mapping[str, Any]) -> list[str]:
-    made_by = read_records(milestone.id).get("inputs", {})
-    now = experiment_inputs(milestone)
-    changed = [file for file in sorted(made_by.keys() | now.keys()) if made_by.get(file) != now.get(file)]
-    faults = [f"{changed[0]} has changed since the experiments were run: run them again"] if changed else []
-    if not timings_path(milestone.id).exists():
-        faults.append(f"{timings_path(milestone.id)} is not there: run the experiments")
-    return faults + record_faults(milestone, experiments)
+        return [f"still running after {TESTS_LIMIT} s"]
+    if not done.returncode:
+        return []
+    lines = (done.stdout + done.stderr).strip().splitlines() or ["pytest said nothing"]
+    return [line for line in lines if line.startswith(("FAILED", "ERROR"))] or lines[-1:]
 
 
 def _replay(milestone: Milestone, experiments: Mapping[str, Any]) -> Result:
@@ -128,20 +120,35 @@ def _replay(milestone: Milestone, experiments: Mapping[str, Any]) -> Result:
         try:
             again = run_some(milestone, milestone.spec.replay, Path(folder))
         except UserError as error:
-            return _verdict("replay", [str(error)])
-    faults = [
-        f"{name}: {difference}"
-        for name, (record, _) in again.items()
-        if (difference := _difference(record.stored(), experiments.get(name, {})))
-    ]
-    return _verdict("replay", faults)
+            return demand("replay", [str(error)])
+    pairs = [(name, record.stored(), experiments.get(name, {})) for name, (record, _) in again.items()]
+    return demand("replay", [f"{name}: {found}" for name, now, then in pairs if (found := _difference(now, then))])
 
 
-def _difference(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    for part in ("metrics", "ablation"):
-        if now[part] != before.get(part):
-            if not isinstance(now[part], dict) or not isinstance(before.get(part), dict):
-                return f"its {part} differ from the record"
-            keys = [key for key in now[part] if now[part][key] != before[part].get(key)] or list(before[part])
-            return f"{keys[0]} came out as {now[part].get(keys[0])}, the record says {before[part].get(keys[0])}"
-    return ""
+def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """What came out otherwise, "" if nothing did. Both as JSON keeps them: a tuple is a list there."""
+    metrics, recorded = json.loads(json.dumps(now["metrics"])), then.get("metrics", {})
+    for key in metrics.keys() | recorded.keys():
+        if metrics.get(key) != recorded.get(key):
+            return f"{key} came out as {metrics.get(key)}, the record says {recorded.get(key)}"
+    return "" if json.loads(json.dumps(now["ablation"])) == then.get("ablation") else "its ablation differs"
+
+
+def _memo_path(milestone: Milestone) -> Path:
+    key = sha256_of(json.dumps([sys.version, *machine_inputs(milestone).items()]))
+    return WORK / "ladder" / f"{milestone.id}-{key[:32]}.json"
+
+
+def _recall(milestone: Milestone) -> Examination | None:
+    path = _memo_path(milestone)
+    if not path.exists():
+        return None
+    content = read_json(path)
+    return Examination([Result(**result) for result in content["results"]], content["mutants"])
+
+
+def _remember(milestone: Milestone, machine: Examination) -> None:
+    path = _memo_path(milestone)
+    for old in path.parent.glob(f"{milestone.id}-*.json"):
+        old.unlink()
+    write_json(path, asdict(machine))

@@ -35,7 +35,20 @@ class Result:
         """What was measured, or what went wrong, in one line."""
         if self.fault:
             return self.fault
-        return f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value).lower()
+        return f"{self.value:.3g}" if isinstance(self.value, float) else str(self.value).lower()
+
+    @property
+    def line(self) -> str:
+        """The result in one line."""
+        return f"{self.id}: {self.got}, must be {self.expected}"
+
+    def stored(self) -> dict[str, Any]:
+        """As a report keeps it: a measured time is not kept, only whether it was good enough."""
+        kept = {"id": self.id, "what": self.what, "expected": self.expected, "passed": self.passed}
+        if self.noisy:
+            return kept | {"value": None, "got": "fast enough" if self.passed else "too slow", "fault": ""}
+        value = float(f"{self.value:.3g}") if isinstance(self.value, float) else self.value
+        return kept | {"value": value, "got": self.got, "fault": self.fault}
 
 
 @dataclass(frozen=True)

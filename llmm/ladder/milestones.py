@@ -41,6 +41,11 @@ class Milestone:
         return f"M{int(self.id[1:])} {self.title}"
 
     @property
+    def earlier(self) -> "list[Milestone]":
+        """All milestones below it, the nearest first."""
+        return [self.before, *self.before.earlier] if self.before else []
+
+    @property
     def report_path(self) -> Path:
         """Where the report of its check stands."""
         return REPORTS / f"{self.id}.json"

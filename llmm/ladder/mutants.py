@@ -20,10 +20,11 @@ from llmm.ladder.overlay import Source
 from llmm.ladder.spec import Criterion, read_yaml
 
 MUTANTS_FILE = "mutants.yaml"
+FEWEST_MUTANTS = 8
 
 
 class Mutant(BaseModel):
-    """A planted bug: in `module` the text `replace` (it stands there once) becomes `with`; the criterion `by` sees it."""
+    """A planted bug: in `module` the text `replace`, there once, becomes `with`; the criterion `by` notices it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,11 +1,30 @@
-"""What DVC runs of the ladder: `python -m llmm.ladder.run experiments|check MILESTONE`."""
+"""What DVC runs of the ladder: `python -m llmm.ladder.run inputs` and `... experiments|check MILESTONE`."""
 
 import sys
+from pathlib import Path
 
 from llmm.errors import UserError
 from llmm.stage import Facts, run_as_stage
 
-USAGE = "usage: python -m llmm.ladder.run experiments|check MILESTONE"
+USAGE = "usage: python -m llmm.ladder.run inputs | experiments MILESTONE | check MILESTONE"
+INPUTS = Path("data/ladder/inputs")
+
+
+def inputs() -> None:
+    """Write, for each built milestone, the sha256 of the files that decide its records and its report.
+
+    DVC's stages depend on these lists and not on whole folders: a word in a README runs no experiment again, a word in
+    one entry of the journal no check but its own.
+    """
+    from llmm.files import atomic_folder, write_json
+    from llmm.ladder.milestones import load_milestones
+    from llmm.ladder.sources import check_inputs, experiment_inputs
+
+    with atomic_folder(INPUTS) as folder:
+        for milestone in load_milestones():
+            if milestone.is_built:
+                write_json(folder / milestone.id / "experiments.json", experiment_inputs(milestone))
+                write_json(folder / milestone.id / "check.json", check_inputs(milestone))
 
 
 def experiments(milestone_id: str) -> Facts:
@@ -17,16 +36,22 @@ def experiments(milestone_id: str) -> Facts:
 
 
 def check(milestone_id: str) -> None:
-    """Check a milestone. Raises UserError where a criterion does not hold."""
+    """Check a milestone and write its report. Raises UserError where it is locked or a criterion does not hold."""
+    from llmm.ladder.chain import require_predecessor
     from llmm.ladder.check import examine
     from llmm.ladder.milestones import find_milestone
+    from llmm.ladder.report import write_report
+    from llmm.ladder.sources import report_inputs
 
-    examination = examine(find_milestone(milestone_id))
+    milestone = find_milestone(milestone_id)
+    require_predecessor(milestone)
+    judged = report_inputs(milestone)
+    examination = examine(milestone, memo=True)
+    write_report(milestone, [result.stored() for result in examination.results], examination.mutants, judged)
     for result in examination.results:
-        print(f"{'  ok ' if result.passed else 'FAIL '} {result.id}: {result.expected}, got {result.got}")
-    failed = [result for result in examination.results if not result.passed]
-    if failed:
-        raise UserError(f"{len(failed)} criteria do not hold, the first: {failed[0].id}: {failed[0].got}")
+        print(f"{'ok  ' if result.passed else 'FAIL'} {result.line}")
+    if failed := examination.failed:
+        raise UserError(f"{len(failed)} of {len(examination.results)} criteria do not hold: {failed[0].line}")
 
 
 def main(arguments: list[str]) -> None:
@@ -34,6 +59,8 @@ def main(arguments: list[str]) -> None:
     from llmm.ladder.records import timings_path
 
     match arguments:
+        case ["inputs"]:
+            run_as_stage("ladder inputs", inputs)
         case ["experiments", milestone]:
             run_as_stage(f"experiments@{milestone}", lambda: experiments(milestone), timings_path(milestone))
         case ["check", milestone]:

@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from llmm.files import sha256_of
-from llmm.ladder.milestones import Milestone
+from llmm.ladder.journal import entry_sha256
+from llmm.ladder.milestones import GROUND, Milestone
+from llmm.ladder.records import record_path, timings_path
 
-CHECKED_FILES = ("milestone.yaml", "mutants.yaml", "README.md")
 # how files are written, where things lie, what a person sees: none of it shapes a result
 FRAME = {f"llmm/{name}.py" for name in ("device", "errors", "figures", "files", "lineage", "paths", "stage")}
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+([^\n]+))", re.M)
@@ -23,12 +24,31 @@ def experiment_inputs(milestone: Milestone) -> dict[str, str]:
     return _hashes(_closure([milestone.folder / "experiments.py"]))
 
 
+def code_inputs(milestone: Milestone) -> dict[str, str]:
+    """file -> sha256 for the code that a check judges and judges by: modules, checks, tests, spec, planted bugs."""
+    roots = [*milestone.folder.rglob("*.py"), *map(Path, milestone.spec.tests), Path("llmm/ladder/check.py")]
+    return _hashes([*_closure(roots), *(milestone.folder / name for name in ("milestone.yaml", "mutants.yaml"))])
+
+
 def check_inputs(milestone: Milestone) -> dict[str, str]:
-    """file -> sha256 for all that decides the report, but for the journal: code, checks, tests, spec, written work."""
-    spec = milestone.spec
-    roots = [*milestone.folder.rglob("*.py"), *map(Path, spec.tests), Path("llmm/ladder/check.py")]
-    written = [milestone.folder / name for name in CHECKED_FILES] + [Path(paper) for paper in spec.papers]
-    return _hashes([*_closure(roots), *written])
+    """file -> sha256 for all that people write and a check judges: the code, the README, notes, the journal's entry."""
+    written = [milestone.folder / "README.md", *map(Path, milestone.spec.papers)]
+    return code_inputs(milestone) | _hashes(written) | entry_sha256(milestone)
+
+
+def made_inputs(milestone: Milestone) -> dict[str, str]:
+    """file -> sha256 for what the experiments made: records and figures."""
+    return _hashes([record_path(milestone.id), *milestone.figures.glob("*")])
+
+
+def machine_inputs(milestone: Milestone) -> dict[str, str]:
+    """file -> sha256 for all that decides the machine's part of a check: code, records, figures, locked environment."""
+    return code_inputs(milestone) | made_inputs(milestone) | _hashes([Path(GROUND), timings_path(milestone.id)])
+
+
+def report_inputs(milestone: Milestone) -> dict[str, str]:
+    """file -> sha256 for all that a report speaks of."""
+    return check_inputs(milestone) | made_inputs(milestone)
 
 
 def _hashes(files: Iterable[Path]) -> dict[str, str]:
