@@ -56,12 +56,12 @@ def saved_bytes(shape: BlockShape, segments: int | None) -> int:
 def peak_bytes(shape: BlockShape, segments: int) -> int:
     """Equation (13) in bytes, at the moment when backward has recomputed its first segment and starts on it.
 
-    The recomputed segment starts at a boundary that is held already, so one boundary is not counted twice. What
-    backward itself works on is five boundaries wide: the gradient of the residual stream (D) and that of the hidden
-    layer (4 D).
+    The recomputed segment starts at a boundary that is held already, so one boundary is not counted twice. On top comes
+    what backward works on at that moment: the gradients of the hidden layer (4 D a token) and of down's weight (4 D^2).
     """
     a, b = block_bytes(shape), boundary_bytes(shape)
-    return round(peak(shape.blocks, a, b, segments)) - b + 5 * b
+    working = 4 * b + FLOAT32_BYTES * 4 * shape.D**2
+    return round(peak(shape.blocks, a, b, segments)) - b + working
 
 
 def peak(blocks: int, a: float, b: float, segments: int) -> float:

@@ -43,12 +43,12 @@ def row_order(rows: int, columns: int) -> Iterator[Index]:
     return ((i, j) for i in range(rows) for j in range(columns))
 
 
-def tile_order(rows: int, columns: int, tile: int) -> Iterator[Index]:
-    """All indices, one square of `tile` x `tile` after the other: what a transposing copy does."""
-    for top in range(0, rows, tile):
-        for left in range(0, columns, tile):
-            for i in range(top, min(top + tile, rows)):
-                for j in range(left, min(left + tile, columns)):
+def tile_order(rows: int, columns: int, height: int, width: int) -> Iterator[Index]:
+    """All indices, one rectangle of `height` x `width` after the other: what a transposing copy does."""
+    for top in range(0, rows, height):
+        for left in range(0, columns, width):
+            for i in range(top, min(top + height, rows)):
+                for j in range(left, min(left + width, columns)):
                     yield i, j
 
 

@@ -23,8 +23,9 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(logits_NV: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
         top_N = logits_NV.amax(-1)  # without it exp overflows at logits of 89 (float32) or 710 (float64)
-        lse_N = top_N + (logits_NV - top_N[:, None]).exp().sum(-1).log()
-        return lse_N - _picked(logits_NV, target_N), lse_N
+        rest_N = (logits_NV - top_N[:, None]).exp().sum(-1).log()
+        # not lse - picked: two large numbers, whose difference would be left with few digits
+        return rest_N + (top_N - _picked(logits_NV, target_N)), top_N + rest_N
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:

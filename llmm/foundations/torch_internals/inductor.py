@@ -6,7 +6,9 @@ graph into C++: loops that compute many operators at once (`cpp_fused_...`) and 
 (`extern_kernels.mm`). Counting graphs needs no compiler. Generated code does.
 """
 
+import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,20 +44,42 @@ def count_graphs(function: Callable[..., Any], *inputs: Any) -> int:
         return graph_module.forward
 
     torch._dynamo.reset()
-    torch.compile(function, backend=backend)(*inputs)
-    torch._dynamo.reset()
+    logger = logging.getLogger("torch._dynamo")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of each break, and breaks are what is counted here
+    try:
+        torch.compile(function, backend=backend)(*inputs)
+    finally:
+        logger.setLevel(level)
+        torch._dynamo.reset()
     return graphs
 
 
-def generated_code(function: Callable[..., Any], *inputs: Any) -> list[str]:
-    """The Python programs (C++ inside) that Inductor writes for one call. UserError where no compiler is found."""
+@dataclass(frozen=True)
+class Compiled:
+    """A function compiled from nothing: what to call, what the first call took, and the programs that were written."""
+
+    run: Callable[..., Any]
+    first_call_seconds: float
+    programs: list[str]
+
+    @property
+    def kernels(self) -> list[Kernels]:
+        """The kernels of each program, one program a graph."""
+        return [read_kernels(program) for program in self.programs]
+
+
+def compile_cold(function: Callable[..., Any], *inputs: Any) -> Compiled:
+    """Compile with an empty cache and call once with `inputs`. Raises UserError where no C++ compiler is found."""
     require_compiler("torch.compile")
+    started = time.perf_counter()
     from torch._inductor.utils import fresh_cache, run_and_get_code
 
     torch._dynamo.reset()
+    compiled = torch.compile(function)
     with torch._inductor.config.patch(compile_threads=1), fresh_cache():
-        _, programs = run_and_get_code(torch.compile(function), *inputs)
-    return list(programs)
+        _, programs = run_and_get_code(compiled, *inputs)
+    return Compiled(compiled, time.perf_counter() - started, list(programs))
 
 
 def read_kernels(program: str) -> Kernels:

@@ -41,6 +41,7 @@ class StorageLedger(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
+        self._bound = 0  # of what is alive: asking every storage after every operator would be slow
         self._seen: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -50,7 +51,10 @@ class StorageLedger(TorchDispatchMode):
             if isinstance(tensor, Tensor) and _storage_id(tensor) not in known:
                 storage = tensor.untyped_storage()
                 self._seen[_storage_id(tensor)] = StorageWeakRef(storage), storage.nbytes()
-        self.peak = max(self.peak, self.live)
+                self._bound += storage.nbytes()
+        if self._bound > self.peak:
+            self._bound = self.live
+            self.peak = max(self.peak, self._bound)
         return result
 
     @property
@@ -78,6 +82,10 @@ class SavedTensors:
     @property
     def bytes(self) -> int:
         return sum(self._sizes.values())
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether the storage of `tensor` is among what was packed."""
+        return _storage_id(tensor) in self._sizes
 
     def _pack(self, tensor: Tensor) -> Tensor:
         if _storage_id(tensor) not in self._parameters:

@@ -35,8 +35,8 @@ def layout_of(tensor: Tensor) -> Layout:
     return Layout(tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
 
 
-def random_case(rng: random.Random) -> Case:
-    """A window on a storage, up to three views of it, and a last question out of `QUESTIONS`."""
+def random_tensor(rng: random.Random) -> Tensor:
+    """A window on a storage, and up to three views of it."""
     tensor = _random_window(rng)
     for _ in range(rng.randrange(4)):
         name = rng.choice(["transpose", "slice", "expand", "unsqueeze", "select", "unfold", "permute"])
@@ -44,8 +44,30 @@ def random_case(rng: random.Random) -> Case:
             following = QUESTIONS[name](rng, tensor)[0]()
         except (RuntimeError, IndexError):
             continue
-        if isinstance(following, Tensor) and following.numel() <= STORAGE and following.ndim <= 5:
+        if following.numel() <= STORAGE and following.ndim <= 5:
             tensor = following
+    return tensor
+
+
+def random_shape(rng: random.Random, tensor: Tensor) -> Ints:
+    """A shape for the elements of `tensor`, of which there are some: their number's prime factors dealt out anew."""
+    factors = list(itertools.chain.from_iterable(_prime_factors(size) for size in tensor.shape))
+    if rng.random() < 0.3:
+        rng.shuffle(factors)
+    shape: list[int] = []
+    for factor in factors:
+        if shape and rng.random() < 0.5:
+            shape[-1] *= factor
+        else:
+            shape.append(factor)
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        shape.insert(rng.randrange(len(shape) + 1), 1)
+    return tuple(shape)
+
+
+def random_case(rng: random.Random) -> Case:
+    """A random tensor and a last question out of `QUESTIONS`."""
+    tensor = random_tensor(rng)
     name = rng.choice([*QUESTIONS, "view", "view", "reshape"])
     theirs, ours, words = QUESTIONS[name](rng, tensor)
     start = layout_of(tensor)
@@ -183,23 +205,13 @@ def _a_dim(rng: random.Random, t: Tensor) -> int:
 
 
 def _a_shape(rng: random.Random, t: Tensor) -> Ints:
-    """A shape for as many elements: the prime factors of their number dealt out anew, or something wrong."""
+    """A shape for as many elements, with a -1 in it, or one that does not fit."""
     if t.numel() == 0:
         sizes = [rng.choice([0, 1, 2, 3]) for _ in range(rng.randrange(1, 4))]
         if rng.random() < 0.7:
             sizes[rng.randrange(len(sizes))] = 0
         return tuple(t.shape) if rng.random() < 0.3 else tuple(sizes)
-    factors = list(itertools.chain.from_iterable(_prime_factors(size) for size in t.shape))
-    if rng.random() < 0.3:
-        rng.shuffle(factors)
-    shape: list[int] = []
-    for factor in factors:
-        if shape and rng.random() < 0.5:
-            shape[-1] *= factor
-        else:
-            shape.append(factor)
-    for _ in range(rng.choice([0, 0, 1, 2])):
-        shape.insert(rng.randrange(len(shape) + 1), 1)
+    shape = list(random_shape(rng, t))
     if shape and rng.random() < 0.2:
         shape[rng.randrange(len(shape))] = rng.choice([-1, -1, -1, 5])
     return tuple(shape)
