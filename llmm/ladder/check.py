@@ -18,7 +18,7 @@ from llmm.errors import UserError
 from llmm.files import read_json, sha256_of, write_json
 from llmm.ladder import workers
 from llmm.ladder.criteria import Result, Subject, machine_results, record_result
-from llmm.ladder.everywhere import demand
+from llmm.ladder.demands import demand
 from llmm.ladder.experiments import run_some
 from llmm.ladder.journal import journal_faults
 from llmm.ladder.milestones import Milestone
