@@ -606,6 +606,6 @@ def test_every_derivation_names_tests_that_exist():
     assert len(numbers) == len(set(numbers))
     spec = read_yaml(README.parent / "milestone.yaml")
     sources = [(README.parent / f"{module}.py").read_text(encoding="utf-8") for module in spec["modules"]]
-    cited = {number for source in sources for number in re.findall(r"[( ](\d{1,2}\.\d)\)", source)}
+    cited = {number for source in sources for number in re.findall(r"[( ]([1-9]\d?\.[1-9])\)", source)}
     assert len(cited) >= 15
     assert cited <= set(numbers)

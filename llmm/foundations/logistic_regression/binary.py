@@ -44,7 +44,7 @@ class BinaryLoss:
     @cached_property
     def signs(self) -> Array:
         """s = 2y - 1 (N,). Raises ValueError where a label is neither 0 nor 1."""
-        if not np.isin(self.y, (0, 1)).all():
+        if not ((self.y == 0) | (self.y == 1)).all():
             raise ValueError(f"labels must be 0 or 1, found {np.unique(self.y)[:5]}")
         return 2.0 * self.y - 1.0
 

@@ -83,10 +83,10 @@ def failures_at_extreme_logits() -> int:
         (lambda: softmax([[1000.0, 1000.0, -1000.0], [-1000.0] * 3]), [[0.5, 0.5, 0.0], [1 / 3] * 3]),
         (lambda: log_sum_exp([[1000.0, 1000.0], [-1000.0, -1000.0]]), [1000 + np.log(2), -1000 + np.log(2)]),
         (lambda: [right.value(w), wrong.value(w), many.value(v)], [0.0, 1000.0, 1000.0]),
-        (lambda: [right.gradient(w)[0], wrong.gradient(w)[0]], [0.0, 1000.0]),
-        (lambda: right.hessian(w), [[0.0]]),
-        (lambda: many.gradient(v), [1000.0, -1000.0, 0.0]),
-        (lambda: many.hessian(v), np.zeros((3, 3))),
+        (lambda: [_gradient(right, w)[0], _gradient(wrong, w)[0]], [0.0, 1000.0]),
+        (lambda: _hessian(right, w), [[0.0]]),
+        (lambda: _gradient(many, v), [1000.0, -1000.0, 0.0]),
+        (lambda: _hessian(many, v), np.zeros((3, 3))),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an overflow on the way does not matter, its result does
@@ -102,8 +102,8 @@ def error_in_the_tail() -> float:
         softmax_loss = MultinomialLoss(np.array([[1.0]]), np.array([0]), 2)
         w, v = np.array([m]), np.array([m, 0.0])
         answers = [
-            sigmoid(-m), -log_sigmoid(m), loss.value(w), -loss.gradient(w)[0], loss.hessian(w)[0, 0],
-            -softmax_loss.gradient(v)[0], softmax_loss.gradient(v)[1],
+            sigmoid(-m), -log_sigmoid(m), loss.value(w), -_gradient(loss, w)[0], _hessian(loss, w)[0, 0],
+            -_gradient(softmax_loss, v)[0], _gradient(softmax_loss, v)[1],
         ]  # fmt: skip
         errors += [abs(float(answer) / tail - 1.0) for answer in answers]
     return float(max(errors))
