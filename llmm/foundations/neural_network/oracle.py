@@ -69,6 +69,7 @@ def double_error(case: Case, rng: np.random.Generator) -> float:
     total, torch_total = (ours[0] * weights[0]).sum(), (theirs[0] * torch.tensor(weights[0])).sum()
     for g, torch_g, w in zip(ours[1:], theirs[1:], weights[1:], strict=True):
         total, torch_total = total + (g * w).sum(), torch_total + (torch_g * torch.tensor(w)).sum()
+    torch_total = torch_total + 0 * torch_u.sum()  # torch drops the graph of some empty gradients
     second = grad(total, [*xs, u])
     torch_second = torch.autograd.grad(torch_total, [*ts, torch_u], materialize_grads=True)
     return max(map(error, second, torch_second))
