@@ -7,6 +7,7 @@ from typing import Literal
 from llmm.errors import UserError
 from llmm.ladder.milestones import Milestone, load_milestones
 from llmm.ladder.report import out_of_date, read_report
+from llmm.ladder.spec import one_line
 
 State = Literal["passed", "failing", "stale", "locked", "not checked", "not built"]
 
@@ -47,8 +48,8 @@ def gate(own: Sequence[Standing]) -> list[Standing]:
     barrier: Standing | None = None
     for standing in own:
         if barrier is not None and standing.state != "not built":
-            because = f"{barrier.milestone.id} is {barrier.state}"
-            standing = replace(standing, state="locked", reason=f"waits for {barrier.milestone.id}: {because}")
+            reason = f"waits for {barrier.milestone.id}, which is {barrier.state}"
+            standing = replace(standing, state="locked", reason=reason)
         elif barrier is None and standing.state != "passed":
             barrier = standing
         gated.append(standing)
@@ -76,5 +77,5 @@ def _own(milestone: Milestone) -> Standing:
         return Standing(milestone, "stale", reason, met, total)
     if report.failed:
         first = report.failed[0]
-        return Standing(milestone, "failing", f"{first['id']}: {first['got']}, must be {first['expected']}", met, total)
+        return Standing(milestone, "failing", one_line(first["id"], first["got"], first["expected"]), met, total)
     return Standing(milestone, "passed", "", met, total)

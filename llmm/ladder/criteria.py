@@ -9,7 +9,7 @@ from llmm.ladder import workers
 from llmm.ladder.milestones import Milestone
 from llmm.ladder.overlay import Source
 from llmm.ladder.records import metric
-from llmm.ladder.spec import Criterion
+from llmm.ladder.spec import Criterion, one_line
 
 REFERENCE = workers.Limits(seconds=120, mebibytes=8192)
 STRICT = workers.Limits(seconds=30, mebibytes=4096)  # for code that may do anything
@@ -40,7 +40,7 @@ class Result:
     @property
     def line(self) -> str:
         """The result in one line."""
-        return f"{self.id}: {self.got}, must be {self.expected}"
+        return one_line(self.id, self.got, self.expected)
 
     def stored(self) -> dict[str, Any]:
         """As a report keeps it: a measured time is not kept, only whether it was good enough."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 
+from llmm.ladder.demands import DEMANDS
 from llmm.ladder.milestones import Milestone
 from llmm.ladder.mutants import load_mutants
 from llmm.ladder.spec import Criterion
@@ -19,7 +20,11 @@ def readme_parts(milestone: Milestone) -> dict[str, Callable[[], str]]:
 
 def roadmap_parts(milestones: Sequence[Milestone]) -> dict[str, Callable[[], str]]:
     """The parts of roadmap.md."""
-    return {"milestones": partial(overview, milestones), "criteria": partial(criteria_tables, milestones)}
+    return {
+        "milestones": partial(overview, milestones),
+        "demands": demands,
+        "criteria": partial(criteria_tables, milestones),
+    }
 
 
 def checklist(milestone: Milestone) -> str:
@@ -48,6 +53,12 @@ def overview(milestones: Sequence[Milestone]) -> str:
             count = f"[{len(m.spec.criteria)}]({m.folder}/README.md#checklist)" if m.is_built else "not built yet"
             lines.append(f"| {m.label.partition(' ')[0]} | {m.title} | `{m.folder}` | {count} |")
     return "\n".join([*lines, ""])
+
+
+def demands() -> str:
+    """What the ladder asks of every milestone."""
+    lines = ["| criterion | what | why |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{id_}` | {what} | {why} |" for id_, (what, why, _) in DEMANDS.items()), ""])
 
 
 def criteria_tables(milestones: Sequence[Milestone]) -> str:

@@ -121,6 +121,11 @@ class Spec(BaseModel):
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+def one_line(id_: str, got: str, expected: str) -> str:
+    """A criterion as measured: "gradient: 0.2, must be <= 1e-08"."""
+    return f"{id_}: {got}, must be {expected}" if expected else f"{id_}: {got}"
+
+
 def load_spec(folder: Path) -> Spec:
     """`folder`/milestone.yaml. Raises UserError with one line that names the file and the key for any fault."""
     path = folder / SPEC_FILE

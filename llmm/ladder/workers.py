@@ -130,6 +130,7 @@ def _serve(call: Call, answer: connection.Connection) -> None:
         value = getattr(importlib.import_module(module), name)(*call.arguments)
         answer.send(("returned", value, ""))
     except BaseException as error:  # also SystemExit: a learner's code may raise anything
+        _lift_memory_limit()  # telling what happened takes memory as well
         if _is_out_of_memory(error):
             text = f"needs more than the {call.limits.mebibytes} MiB that it may take"
             answer.send(("memory", None, text + _place(error, call)))
@@ -170,8 +171,15 @@ def _limit_memory(mebibytes: int) -> None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text()
         now = int(status.split("VmData:")[1].split()[0]) * 1024
-        limit = now + mebibytes * MEBIBYTE
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (now + mebibytes * MEBIBYTE, hard))
+
+
+def _lift_memory_limit() -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def _redirect_output(quiet: bool) -> None:

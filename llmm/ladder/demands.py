@@ -50,4 +50,4 @@ def demand(id_: str, faults: Sequence[str]) -> Result:
     what, why, hint = DEMANDS[id_]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     fault = f"{faults[0]}{more}" if faults else ""
-    return Result(id_, what, "holds", why, hint, passed=not faults, value=not faults, fault=fault)
+    return Result(id_, what, "", why, hint, passed=not faults, value="holds", fault=fault)
