@@ -96,12 +96,14 @@ def failing_tests(tests: Sequence[str]) -> list[str]:
 
 def replay(milestone: Milestone, experiments: Mapping[str, Any]) -> Result:
     """Whether the cheap experiments, run again, give the metrics of the record."""
+    if missing := [name for name in milestone.spec.replay if name not in experiments]:
+        return demand("replay", [f"{missing[0]} has no record to be compared with: run the experiments"])
     with tempfile.TemporaryDirectory() as folder:
         try:
             again = run_some(milestone, milestone.spec.replay, Path(folder))
         except UserError as error:
             return demand("replay", [str(error)])
-    pairs = [(name, record.stored(), experiments.get(name, {})) for name, (record, _) in again.items()]
+    pairs = [(name, record.stored(), experiments[name]) for name, (record, _) in again.items()]
     return demand("replay", [f"{name}: {found}" for name, now, then in pairs if (found := _difference(now, then))])
 
 
