@@ -179,75 +179,73 @@ def _operations(tensor: Tensor) -> int:
 
 def digits_mlp(figures: Path) -> Record:
     """What do hidden layers add to softmax regression on handwritten digits?"""
+    from sklearn.linear_model import LogisticRegression
+
     seeds = [0, 1, 2, 3, 4]
-    models = {
-        "softmax regression": ([64, 10], 0.02),
-        "one hidden layer": ([64, 128, 10], 0.1),
-        "two hidden layers": ([64, 128, 128, 10], 0.1),
-    }
-    found: dict[str, list[float]] = {name: [] for name in models}
-    train: dict[str, list[float]] = {name: [] for name in models}
+    sizes = {"no hidden layer": [64, 10], "one of 128": [64, 128, 10], "two of 128": [64, 128, 128, 10]}
+    baseline = "softmax regression"
+    found: dict[str, list[float]] = {name: [] for name in (baseline, *sizes)}
     for seed in seeds:
         split = digits(seed)
-        for name, (sizes, lr) in models.items():
-            model = MLP(sizes, np.random.default_rng(seed))
-            fit(model, split.x_train, split.y_train, TrainingConfig(epochs=25, lr=lr, seed=seed))
+        converged = LogisticRegression(max_iter=1000).fit(split.x_train, split.y_train)
+        found[baseline].append(float(converged.score(split.x_test, split.y_test)))
+        for name in sizes:
+            model = MLP(sizes[name], np.random.default_rng(seed))
+            fit(model, split.x_train, split.y_train, TrainingConfig(epochs=25, lr=0.1, seed=seed))
             found[name].append(accuracy(model, split.x_test, split.y_test))
-            train[name].append(accuracy(model, split.x_train, split.y_train))
-    plain, deep = found["softmax regression"], found["two hidden layers"]
+    plain, deep = found[baseline], found["two of 128"]
 
     fig, ax = new_figure(7, 3.8)
     for seed in seeds:
-        line = [found[name][seed] for name in models]
-        ax.plot(range(3), line, "o-", color=OURS, alpha=0.35, ms=4)
-    means = [float(np.mean(found[name])) for name in models]
-    ax.plot(range(3), means, "_", color="black", ms=26, mew=2)
-    for i, mean in enumerate(means):
-        ax.annotate(f"{mean:.3f}", (i, mean), (20, -3), textcoords="offset points", weight="bold")
-    ax.set(xticks=range(3), xticklabels=list(models), xlim=(-0.4, 2.5), ylabel="test accuracy")
+        ax.plot(range(4), [found[name][seed] for name in found], "o-", color=OURS, alpha=0.35, ms=4)
+    for i, name in enumerate(found):
+        mean = float(np.mean(found[name]))
+        ax.plot(i, mean, "_", color="black", ms=26, mew=2)
+        ax.annotate(f"{mean:.3f}", (i, mean), (17, -3), textcoords="offset points", weight="bold")
+    labels = ["softmax regression\nconverged, L2", *(f"{name}\n25 epochs" for name in sizes)]
+    ax.set(xticks=range(4), xticklabels=labels, xlim=(-0.4, 3.5), ylabel="test accuracy")
     ax.set_title("What do hidden layers add on the digits? (five splits, bars are means)", loc="left")
     figure = save_figure(fig, figures / "digits_mlp.svg")
     return Record(
         objective="What do hidden layers add to softmax regression on scikit-learn's digits?",
         setup="1,797 images of 8×8 pixels, a quarter for the test, five stratified splits. SGD, momentum 0.9, batches "
-        "of 32, 25 epochs, lr falling linearly from 0.1 (softmax regression: 0.02) to 0; ReLU, He initialisation.",
+        "of 32, 25 epochs, lr falling linearly from 0.1 to 0; ReLU, He initialisation. Baseline: scikit-learn's "
+        "LogisticRegression, C = 1, converged, on the same splits.",
         metrics=round_metrics(
             {
                 "accuracy": spread(deep),
                 "baseline": spread(plain),
-                "one_hidden": spread(found["one hidden layer"]),
+                "margin": spread(np.subtract(deep, plain)),
                 "wins": sum(a > b for a, b in zip(deep, plain, strict=True)),
-                "by_seed": {"softmax_regression": plain, "two_hidden": deep},
-                "train": {
-                    "softmax_regression": float(np.mean(train["softmax regression"])),
-                    "two_hidden": float(np.mean(train["two hidden layers"])),
-                },
+                "one_hidden": spread(found["one of 128"]),
+                "no_hidden": spread(found["no hidden layer"]),
+                "by_seed": {"baseline": plain, "two_hidden": deep},
             }
         ),
         seeds=seeds,
         ablation=[
             {
                 "changed": name,
-                "test accuracy": round_metrics(spread(found[name])["mean"]),
-                "sd": round_metrics(spread(found[name])["sd"]),
-                "training accuracy": round_metrics(float(np.mean(train[name]))),
+                "test accuracy": round_metrics(spread(found[name])["mean"], 4),
+                "sd": round_metrics(spread(found[name])["sd"], 3),
             }
-            for name in reversed(models)
+            for name in reversed(found)
         ],
         figure=figure,
-        found="Two hidden layers reach {accuracy[mean]:.4f} ± {accuracy[sd]:.4f}, softmax regression "
-        "{baseline[mean]:.4f} ± {baseline[sd]:.4f} on the same splits; the network is ahead on {wins} of five.",
-        negative="The second hidden layer adds nothing that five splits could show: one hidden layer alone reaches "
-        "{one_hidden[mean]:.4f}.",
+        found="Two hidden layers reach {accuracy[mean]:.4f} ± {accuracy[sd]:.4f}, converged softmax regression "
+        "{baseline[mean]:.4f} ± {baseline[sd]:.4f} on the same splits; the margin is {margin[mean]:.4f} ± "
+        "{margin[sd]:.4f} and positive on {wins} splits of five.",
+        negative="On one split the network loses. The second hidden layer adds next to nothing: one alone reaches "
+        "{one_hidden[mean]:.4f}. And without any, the network's own recipe ends at {no_hidden[mean]:.4f}, below the "
+        "converged optimum: a baseline trained carelessly flatters the network.",
     )
 
 
 def zero_init(figures: Path) -> Record:
     """What becomes of a network whose units start equal?"""
     seeds, epochs = [0, 1, 2], 10
-    starts: dict[
-        str, Callable[[Array, Array], None]
-    ] = {  # each changes Xavier's weights (64, 64) and (10, 64) in place
+    # each changes Xavier's weights, (64, 64) and (10, 64), in place
+    starts: dict[str, Callable[[Array, Array], None]] = {
         "random": lambda first, last: None,
         "last layer zero": _zero_last_layer,
         "one unit, 64 times": _copy_first_unit,
