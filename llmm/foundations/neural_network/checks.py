@@ -126,11 +126,14 @@ def records_only_when_asked() -> bool:
     x = Tensor(np.ones(3), requires_grad=True)
     with no_grad():
         inside = (x * 2).requires_grad
-        try:
-            with no_grad():
-                raise KeyError
-        except KeyError:
-            still_inside = (x * 2).requires_grad
+        with no_grad():
+            pass
+        still_inside = (x * 2).requires_grad
+    try:
+        with no_grad():
+            raise KeyError
+    except KeyError:
+        pass
     constant = (Tensor(np.ones(3)) * 2).requires_grad
     after = x * 2
     detached = after.detach().requires_grad

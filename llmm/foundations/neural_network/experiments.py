@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
 from llmm.foundations.neural_network import drawing, functional, torch_twin
@@ -14,12 +15,13 @@ from llmm.foundations.neural_network.autograd import grad, jvp
 from llmm.foundations.neural_network.data import digits, spirals
 from llmm.foundations.neural_network.deep_linear import learn_modes, learn_modes_shallow, mode_curve
 from llmm.foundations.neural_network.graph import edges, pull_back, topological_order
-from llmm.foundations.neural_network.initialisation import Array, he_normal, xavier_normal
+from llmm.foundations.neural_network.initialisation import he_normal, xavier_normal
 from llmm.foundations.neural_network.layers import MLP, Module
 from llmm.foundations.neural_network.tensor import Tensor, no_grad
 from llmm.foundations.neural_network.training import TrainingConfig, accuracy, fit
 from llmm.ladder.records import Record, round_metrics
 
+Array = NDArray[Any]
 WARM = "#c05621"
 GREY = BASELINE_COLOUR
 
