@@ -1,5 +1,6 @@
 """M2: the engine is torch's to rounding on any shape, every formula of the README holds, layers and training work."""
 
+import doctest
 import gc
 import weakref
 from typing import Any
@@ -11,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from llmm.foundations.neural_network import Tensor, concatenate, functional, grad, hessian_vector_product, jvp, no_grad
+from llmm.foundations.neural_network import (
+    Tensor,
+    concatenate,
+    functional,
+    grad,
+    hessian_vector_product,
+    jvp,
+    no_grad,
+    tensor,
+)
 from llmm.foundations.neural_network.broadcasting import unbroadcast
 from llmm.foundations.neural_network.convolution import conv2d
 from llmm.foundations.neural_network.deep_linear import mode_curve
@@ -306,6 +316,10 @@ def test_arrays_on_the_left_leave_the_operation_to_the_tensor() -> None:
 def test_faults_are_told(what: Any, fault: type[Exception], message: str) -> None:
     with pytest.raises(fault, match=message):
         what()
+
+
+def test_example_of_the_docstring() -> None:
+    assert doctest.testmod(tensor).failed == 0 and doctest.testmod(tensor).attempted == 4
 
 
 def test_shows_itself() -> None:

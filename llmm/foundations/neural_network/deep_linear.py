@@ -6,6 +6,7 @@ W₂W₁ learns on its own, along an S-shaped curve. README, equations (18) to (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,22 +25,43 @@ def mode_curve(t: Array, s: float, start: float) -> Array:
     return s * growth / (growth - 1 + s / start)
 
 
-def learn_modes(rng: np.random.Generator, strengths: Array, start: float, lr: float, steps: int, n: int = 16) -> Array:
+def learn_modes(
+    rng: np.random.Generator, strengths: Array, start: float, lr: float, steps: int, n: int = 16, aligned: bool = True
+) -> Array:
     """Strengths of the modes of W₂W₁ before each step (steps, modes), under gradient descent on ½‖T - W₂W₁‖².
 
-    T = U diag(strengths) Vᵀ is n × n with random orthogonal U and V, and W₁ = √start Vᵀ, W₂ = √start U at first.
+    T = U diag(strengths) Vᵀ is n × n with random orthogonal U and V. At first W₁ = √start Vᵀ and W₂ = √start U, or,
+    if not `aligned`, random matrices with √start for each of their singular values.
     """
-    k = len(strengths)
-    U, V = orthogonal(rng, (n, n))[:, :k], orthogonal(rng, (n, n))[:, :k]
+    U, V = _factors(rng, n, len(strengths))
+    k = n if not aligned else len(strengths)
+    first, second = (V.T, U) if aligned else (orthogonal(rng, (k, n)), orthogonal(rng, (n, k)))
+    W1 = Tensor(np.sqrt(start) * first, requires_grad=True)
+    W2 = Tensor(np.sqrt(start) * second, requires_grad=True)
+    return _descend([W1, W2], lambda: W2 @ W1, U, V, strengths, lr, steps)
+
+
+def learn_modes_shallow(rng: np.random.Generator, strengths: Array, lr: float, steps: int, n: int = 16) -> Array:
+    """The same with a single layer W, zero at first."""
+    U, V = _factors(rng, n, len(strengths))
+    W = Tensor(np.zeros((n, n)), requires_grad=True)
+    return _descend([W], lambda: W * 1, U, V, strengths, lr, steps)
+
+
+def _factors(rng: np.random.Generator, n: int, modes: int) -> tuple[Array, Array]:
+    return orthogonal(rng, (n, n))[:, :modes], orthogonal(rng, (n, n))[:, :modes]
+
+
+def _descend(
+    weights: list[Tensor], product: Callable[[], Tensor], U: Array, V: Array, strengths: Array, lr: float, steps: int
+) -> Array:
     target = U @ np.diag(strengths) @ V.T
-    W1 = Tensor(np.sqrt(start) * V.T, requires_grad=True)
-    W2 = Tensor(np.sqrt(start) * U, requires_grad=True)
-    optimizer = SGD([W1, W2], lr)
+    optimizer = SGD(weights, lr)
     curves = []
     for _ in range(steps):
-        product = W2 @ W1
-        curves.append(np.diag(U.T @ product.data @ V))
-        loss = 0.5 * ((product - target) ** 2).sum()
+        current = product()
+        curves.append(np.diag(U.T @ current.data @ V))
+        loss = 0.5 * ((current - target) ** 2).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

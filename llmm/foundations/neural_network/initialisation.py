@@ -38,8 +38,3 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
     q = q * np.sign(np.diag(r))  # QR fixes signs by convention; undone, every orthogonal matrix is equally likely
     return q if rows >= columns else q.T
-
-
-def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """All zero, which is right for biases and wrong for weights: equal units get equal gradients and stay equal."""
-    return np.zeros(shape)

@@ -69,6 +69,7 @@ def double_error(case: Case, rng: np.random.Generator) -> float:
     total, torch_total = (ours[0] * weights[0]).sum(), (theirs[0] * torch.tensor(weights[0])).sum()
     for g, torch_g, w in zip(ours[1:], theirs[1:], weights[1:], strict=True):
         total, torch_total = total + (g * w).sum(), torch_total + (torch_g * torch.tensor(w)).sum()
+    torch_total = torch_total + 0 * torch_u.sum()  # torch drops the graph of some empty gradients
     second = grad(total, [*xs, u])
     torch_second = torch.autograd.grad(torch_total, [*ts, torch_u], materialize_grads=True)
     return max(map(error, second, torch_second))
@@ -360,6 +361,18 @@ def _matmul(choose: Choose) -> Case:
     return Case(lambda a, b: a @ b, torch.matmul, [a, b])
 
 
+def _add_to_constant(choose: Choose) -> Case:
+    shape = any_shape(choose)
+    ones = np.ones(shape)
+    return Case(lambda x: ones + x, lambda x: torch.tensor(ones) + x, [stretchable(choose, shape)])
+
+
+def _stacked_matmul(choose: Choose) -> Case:
+    m, k, n = (choose(range(1, 4)) for _ in range(3))
+    a, b = choose([((2, 1), (3,)), ((3,), (1,)), ((2, 3), (2, 1)), ((1,), (2,)), ((2,), (3, 1))])
+    return Case(lambda a, b: a @ b, torch.matmul, [(*a, m, k), (*b, k, n)])
+
+
 def _attention(choose: Choose) -> Case:
     B, H, T, D = choose(range(3)), choose((1, 2)), choose((1, 3)), choose((1, 4))
 
@@ -427,7 +440,9 @@ CASES: dict[str, Callable[[Choose], Case]] = {
     "embedding": _embedding,
     "where": _where,
     "masked softmax": _masked_fill,
+    "add to a constant": _add_to_constant,
     "matmul": _matmul,
+    "matmul of stacks": _stacked_matmul,
     "attention": _attention,
     "conv2d": _conv2d,
     "windows": _windows,
