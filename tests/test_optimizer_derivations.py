@@ -227,7 +227,7 @@ def test_35_and_36_descent_is_stable_up_to_two_times_one_plus_mu_over_lr(lr, mu)
     limit = 2 * (1 + mu) / lr
     for h, stable in ((0.98 * limit, True), (1.02 * limit, False)):
         radius = max(abs(np.linalg.eigvals(heavy_ball_matrix(h, lr, mu))))
-        assert (radius < 1) is stable
+        assert bool(radius < 1) is stable
 
 
 def test_35_gradient_descent_below_and_above_the_limit():

@@ -13,7 +13,7 @@ from llmm.foundations.optimizers.foreach import SGD, Adam, Lion
 from llmm.foundations.optimizers.muon import orthogonalise
 from llmm.foundations.optimizers.one_by_one import OneByOne
 from llmm.foundations.optimizers.oracles import MUON, MUON_LOSS_SCALE, OTHERS, TORCH, torch_muon_without_rounding
-from llmm.foundations.optimizers.problems import Perceptron, counterexample, digits, farthest, follow
+from llmm.foundations.optimizers.problems import MATRICES, Perceptron, counterexample, digits, farthest, follow
 from llmm.foundations.optimizers.schedule_free import ScheduleFreeAdamW
 from llmm.foundations.optimizers.schedules import cosine, warmup_stable_decay
 from llmm.foundations.optimizers.shapes import ADAMW_SHAPES, MUON_SHAPES
@@ -31,10 +31,10 @@ def test_plain_and_fast_agree_with_torch_over_200_steps(name):
     assert farthest(fast, theirs) <= 1e-12
 
 
-@pytest.mark.parametrize("widths", [(5, 7, 7, 4), (20, 7, 9, 4)])
-def test_muon_agrees_with_torch_over_200_steps_once_torch_does_not_round(widths):
+@pytest.mark.parametrize("shapes", [MATRICES, checks.WIDE_AND_TALL], ids=["mixed", "wide and tall"])
+def test_muon_agrees_with_torch_over_200_steps_once_torch_does_not_round(shapes):
     def run(make):
-        return follow(make, biases=False, widths=widths, loss_scale=MUON_LOSS_SCALE)
+        return follow(make, shapes=shapes, loss_scale=MUON_LOSS_SCALE)
 
     rounded = run(MUON[2])
     with torch_muon_without_rounding():
@@ -47,7 +47,7 @@ def test_muon_agrees_with_torch_over_200_steps_once_torch_does_not_round(widths)
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_torch_does_not_have_agrees_with_its_plain_version(name):
-    arguments = {"biases": False, "widths": checks.SQUARE} if name == "soap" else {}
+    arguments = {"shapes": checks.SQUARE} if name == "soap" else {}
     ours, fast = (follow(make, **arguments) for make in OTHERS[name])
     assert farthest(ours, fast) <= 1e-12
 
@@ -90,7 +90,7 @@ def test_30_soaps_bases_on_a_wide_matrix_are_arbitrary_and_decide_its_steps():
                     state["Q_R"].copy_(given_[1])
                 used.extend((state["Q_L"].clone(), state["Q_R"].clone()) for state in states)
 
-        return follow(keep, biases=False, after_backward=at_step_2), used
+        return follow(keep, shapes=MATRICES, before_step=at_step_2), used
 
     plain_, fast = OTHERS["soap"]
     end, bases = run(plain_)
@@ -120,8 +120,8 @@ class OneOptimizerEach:
 
 
 def test_muon_in_batches_moves_as_one_matrix_at_a_time():
-    together = follow(MUON[1], steps=50, biases=False, widths=checks.SQUARE)
-    assert farthest(together, follow(OneOptimizerEach, steps=50, biases=False, widths=checks.SQUARE)) <= 1e-12
+    together = follow(MUON[1], steps=50, shapes=checks.SQUARE)
+    assert farthest(together, follow(OneOptimizerEach, steps=50, shapes=checks.SQUARE)) <= 1e-12
 
 
 @settings(deadline=None, max_examples=30)

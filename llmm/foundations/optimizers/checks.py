@@ -21,7 +21,7 @@ from llmm.foundations.optimizers.oracles import (
     by_rule,
     torch_muon_without_rounding,
 )
-from llmm.foundations.optimizers.problems import farthest, follow
+from llmm.foundations.optimizers.problems import MATRICES, MIXED, farthest, follow
 from llmm.foundations.optimizers.schedule_free import ScheduleFreeAdamW
 from llmm.foundations.optimizers.schedules import cosine, warmup_stable_decay
 from llmm.foundations.optimizers.seconds import fast_over_plain, torch_over_adamw, torch_over_muon
@@ -30,8 +30,12 @@ from llmm.foundations.optimizers.soap import SOAP
 
 __all__ = ["fast_over_plain", "torch_over_adamw", "torch_over_muon"]  # criteria too, measured in seconds.py
 
-SQUARE = (6, 6, 6, 6)  # of full rank from the first gradient on, so that SOAP's bases are determined: README (30)
-WIDE_AND_TALL = (20, 7, 9, 4)
+SQUARE = [
+    (6, 6),
+    (4, 4),
+    (6, 6),
+]  # of full rank at once, so that SOAP's bases are determined: README (30)
+WIDE_AND_TALL = [(20, 7), (7, 20), (4, 9)]
 
 
 # --- against torch --------------------------------------------------------------------------------------------------
@@ -50,23 +54,23 @@ def fast_from_torch() -> float:
 def muon_from_torch() -> float:
     """Plain and fast Muon, on square, wide and tall matrices, with torch's iteration in float64."""
     largest = 0.0
-    for widths in ((5, 7, 7, 4), WIDE_AND_TALL):
+    for shapes in (MATRICES, WIDE_AND_TALL):
         ours, fast, theirs = (
-            follow(make, biases=False, widths=widths, loss_scale=MUON_LOSS_SCALE) for make in (*MUON[:2], _Unrounded)
+            follow(make, shapes=shapes, loss_scale=MUON_LOSS_SCALE) for make in (*MUON[:2], _Unrounded)
         )
         largest = max(largest, farthest(ours, theirs), farthest(fast, theirs))
     return largest
 
 
 def late_start_from_torch() -> float:
-    """AdamW, plain and fast, where the biases have no gradient before step 30: each parameter counts its own steps."""
+    """AdamW, plain and fast, where some have no gradient before step 30: each parameter counts its own steps."""
 
     def freeze(t: int, params: list[Tensor]) -> None:
         if t < 30:
             for p in params[3:]:
                 p.grad = None
 
-    ours, fast, theirs = (follow(make, steps=60, after_backward=freeze) for make in TORCH["adamw"])
+    ours, fast, theirs = (follow(make, steps=60, before_step=freeze) for make in TORCH["adamw"])
     return max(farthest(ours, theirs), farthest(fast, theirs))
 
 
@@ -76,7 +80,7 @@ def clipping_from_torch() -> float:
     def run(clip: Callable[[list[Tensor], float], Tensor]) -> list[Tensor]:
         norms: list[Tensor] = []
         end = follow(
-            by_rule(plain.sgd, lr=0.05), steps=100, after_backward=lambda t, params: norms.append(clip(params, 0.4))
+            by_rule(plain.sgd, lr=0.05), steps=100, before_step=lambda t, params: norms.append(clip(params, 0.4))
         )
         return [*end, torch.stack(norms)]
 
@@ -90,7 +94,7 @@ def fast_from_plain() -> float:
     """Lion, SOAP on square matrices, and Schedule-Free AdamW; what torch has is compared above."""
     largest = 0.0
     for name, (ours, fast) in OTHERS.items():
-        arguments: dict[str, Any] = {"biases": False, "widths": SQUARE} if name == "soap" else {}
+        arguments: dict[str, Any] = {"shapes": SQUARE} if name == "soap" else {}
         largest = max(largest, farthest(follow(ours, **arguments), follow(fast, **arguments)))
     return largest
 
@@ -228,7 +232,7 @@ def resumed_from_uninterrupted() -> float:
     made |= {"muon": MUON[:2], "schedule_free": (by_rule(plain.schedule_free),) * 2} | OTHERS
     largest = 0.0
     for name, both in made.items():
-        arguments: dict[str, Any] = {"biases": name not in ("muon", "soap"), "steps": 24}
+        arguments: dict[str, Any] = {"shapes": MATRICES if name in ("muon", "soap") else MIXED, "steps": 24}
         for make in both:
             cut = follow(partial(_Resumed, make, after=12), **arguments)
             largest = max(largest, farthest(cut, follow(make, **arguments)))

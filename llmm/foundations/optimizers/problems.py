@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llmm.foundations.optimizers.shapes import Shapes
+
 # --- quadratics -----------------------------------------------------------------------------------------------------
 
 
@@ -52,45 +54,39 @@ def counterexample(
     return places
 
 
-# --- a network small enough for 200 steps to take no time -----------------------------------------------------------
+# --- a sum of bowls, cheap enough for 200 steps to take no time ------------------------------------------------------
+
+MATRICES: Shapes = [(5, 7), (7, 7), (7, 4)]
+MIXED: Shapes = [*MATRICES, (7,), (3,), (1,)]
 
 
+@torch.no_grad()
 def follow(
     make: Callable[[list[Tensor]], Any],
     steps: int = 200,
-    biases: bool = True,
-    widths: tuple[int, ...] = (5, 7, 7, 4),
+    shapes: Shapes = MIXED,
     loss_scale: float = 1.0,
-    after_backward: Callable[[int, list[Tensor]], Any] = lambda t, params: None,
+    before_step: Callable[[int, list[Tensor]], Any] = lambda t, params: None,
     seed: int = 0,
 ) -> list[Tensor]:
-    """The parameters of a tanh network in float64 after `steps` steps on minibatches of a regression.
+    """The parameters, float64 and of these shapes, after `steps` steps down loss_scale · Σ log cosh(a (w - target)).
 
-    `make` builds the optimizer from the parameters: matrices (width, next width), then vectors if there are `biases`.
-    The path depends on nothing but the arguments, so two optimizers that take the same steps end at the same place.
+    The weights a take three values in turn, as minibatches do; the gradient a tanh(a (w - target)) is written out.
+    `make` builds the optimizer from the parameters, `before_step` may look at them and change their gradients. The path
+    depends on nothing but the arguments, so two optimizers that take the same steps end at the same place.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+    def normal() -> list[Tensor]:
+        return [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes]
 
-    pairs = list(pairwise(widths))
-    matrices = [(normal(m, n) / m**0.5).requires_grad_() for m, n in pairs]
-    vectors = [(0.1 * normal(n)).requires_grad_() for _, n in pairs] if biases else []
-    params = matrices + vectors
-    inputs, targets = normal(48, widths[0]), normal(48, widths[-1])
-
+    params = [w.requires_grad_() for w in normal()]
+    targets, minibatches = normal(), [[(0.5 * x).exp() for x in normal()] for _ in range(3)]
     optimizer = make(params)
     for t in range(1, steps + 1):
-        rows = slice(16 * (t % 3), 16 * (t % 3) + 16)
-        x = inputs[rows]
-        for i, matrix in enumerate(matrices):
-            x = x @ matrix + (vectors[i] if biases else 0)
-            x = torch.tanh(x) if i + 1 < len(matrices) else x
-        loss = loss_scale * (x - targets[rows]).square().mean()
-        for p, g in zip(params, torch.autograd.grad(loss, params), strict=True):
-            p.grad = g
-        after_backward(t, params)
+        for p, a, target in zip(params, minibatches[t % 3], targets, strict=True):
+            p.grad = loss_scale * a * torch.tanh(a * (p - target))
+        before_step(t, params)
         optimizer.step()
     return [p.detach() for p in params]
 

@@ -3,9 +3,9 @@
 They stand here as a table because this folder imports nothing from the models that are built on it.
 """
 
-LAYERS, WIDTH, HIDDEN, VOCABULARY, HEAD = 4, 192, 512, 2048, 64
-
 Shapes = list[tuple[int, ...]]
+
+LAYERS, WIDTH, HIDDEN, VOCABULARY, HEAD = 4, 192, 512, 2048, 64
 
 # query, key, value and output; gate, up and down of the feed-forward
 MUON_SHAPES: Shapes = [*[(WIDTH, WIDTH)] * 4, (HIDDEN, WIDTH), (HIDDEN, WIDTH), (WIDTH, HIDDEN)] * LAYERS
