@@ -302,9 +302,9 @@ def misuses_refused() -> int:
 
 
 def checkpoint_in_company() -> bool:
-    """Two backwards over one graph, a second derivative, a nested call, autocast, and no gradient: each as the plain call."""
+    """Two backwards, a second derivative, a nested call, autocast, no gradient: each is as the plain call."""
 
-    def both(run: Callable[[Callable[..., Any], Callable[..., Any]], Any]) -> bool:
+    def both(run: Callable[[Callable[..., Any]], list[Tensor]]) -> bool:
         ours, plain = run(checkpointing.checkpoint), run(lambda function, *args: function(*args))
         return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
 
@@ -413,7 +413,7 @@ def dispatched_gradient_error() -> float:
 
 
 def modes_see_forward_and_backward() -> bool:
-    """Two stacked modes see each operator once, the inner one first, in forward and in backward; outside they see nothing."""
+    """Two stacked modes see each operator once, the inner one first, forward and backward; outside nothing."""
     table, ops = _small_library()
     seen: list[str] = []
 
@@ -545,7 +545,7 @@ def folding_error() -> float:
 
 
 def batch_norms_left() -> int:
-    """Batch norms left in the five networks, as one number of five digits: 0 where all can go, 1 or more where one cannot."""
+    """Batch norms left in each of the five networks, a digit each: 101 is none, none, one, none, one."""
     left = 0
     for network, _ in _networks():
         modules = fx_pass.fold_batch_norm(network).modules()
@@ -593,7 +593,7 @@ def _networks() -> list[tuple[nn.Module, Tensor]]:
 
 
 def graphs_before_and_after() -> int:
-    """Graphs of a function that branches on a value, times ten, plus those of one that selects instead: 21 is 2 and 1."""
+    """Graphs of a function that branches on a value, times ten, plus those of one that selects: 21 is 2, 1."""
 
     def branches(x: Tensor) -> Tensor:
         y = x.sin()
