@@ -161,6 +161,29 @@ def test_no_process_is_left_when_the_asking_one_is_killed(tmp_path):
     assert alive == []
 
 
+def test_an_interrupt_ends_the_calls_in_progress(tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    (tmp_path / "ask.py").write_text(
+        "from llmm.ladder.workers import *\n"
+        "if __name__ == '__main__':\n"
+        "    start_server([])\n"
+        "    list(run_all([Call('odd:endless_with_child', limits=Limits(seconds=100))] * 3, at_once=2))\n"
+    )
+    path = f"{ROOT}{os.pathsep}{tmp_path}"
+    asking = subprocess.Popen(
+        [sys.executable, "ask.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "child.pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = psutil.Process(asking.pid).children(recursive=True)
+    asking.send_signal(signal.SIGINT)
+    assert asking.wait(20) != 0
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
 def test_an_overlay_answers_for_its_modules_only(monkeypatch):
     overlay = Overlay({"some.odd": Source("/there/odd.py", "x = 1")})
     assert overlay.find_spec("some.odd").origin == "/there/odd.py"

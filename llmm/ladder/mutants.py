@@ -6,7 +6,6 @@ loaded over the original in a process of its own.
 
 import ast
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +96,7 @@ def mutated(milestone: Milestone, mutant: Mutant) -> dict[str, Source]:
 
 def hunt(milestone: Milestone, mutants: Sequence[Mutant]) -> list[Verdict]:
     """Which criterion kills each mutant: the one that it names first, then the others in their order."""
-    with ThreadPoolExecutor(workers.cores()) as pool:
-        return list(pool.map(lambda mutant: _verdict(milestone, mutant), mutants))
+    return list(workers.in_parallel(lambda mutant: _verdict(milestone, mutant), mutants))
 
 
 def _verdict(milestone: Milestone, mutant: Mutant) -> Verdict:

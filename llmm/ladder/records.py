@@ -109,7 +109,8 @@ def metric(experiments: Mapping[str, Any], path: str) -> Any:
     """The value at `path`, "<experiment>.<metric>[.<key or index>...]". Raises UserError, naming the step not found."""
     experiment, _, rest = path.partition(".")
     if experiment not in experiments:
-        raise UserError(f"no experiment {experiment} in the record: expected one of {', '.join(experiments)}")
+        known = ", ".join(experiments) or "none has been run"
+        raise UserError(f"no experiment {experiment} in the record: {known}")
     value: Any = experiments[experiment]["metrics"]
     for step in rest.split(".") if rest else []:
         try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import operator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from llmm.errors import UserError
 SPEC_FILE = "milestone.yaml"
 Operator = Literal["<=", ">=", "<", ">", "==", "in"]
 Threshold = bool | int | float | str | list[float]
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
 class Criterion(BaseModel):
@@ -71,8 +73,7 @@ class Criterion(BaseModel):
             return False
         if isinstance(self.threshold, list):
             return self.threshold[0] <= value <= self.threshold[1]
-        compare = {"<=": value <= self.threshold, ">=": value >= self.threshold}
-        return compare.get(self.op, value < self.threshold if self.op == "<" else value > self.threshold)
+        return bool(_COMPARE[self.op](value, self.threshold))
 
 
 class Spec(BaseModel):

@@ -47,11 +47,14 @@ def stub(milestone: Milestone, module: str) -> str:
     if missing := [name for name in names if name not in known]:
         raise UserError(f"{path} defines no {missing[0]}, which the contract of {milestone.id} names")
     lines = text.splitlines()
-    blocks: list[str] = []
-    for node in body:
-        if kept := _kept(node, names, lines):
-            blocks.append(_gap(node, lines) + "\n".join(kept))
-    return "\n".join(blocks) + "\n"
+    while True:
+        stubs = "\n".join(_gap(node, lines) + "\n".join(kept) for node in body if (kept := _kept(node, names, lines)))
+        used = {node.id for node in ast.walk(ast.parse(stubs)) if isinstance(node, ast.Name)}
+        # a type or a base class that signatures speak of
+        spoken_of = [name for node in body if not isinstance(node, _Function) for name in _names(node) if name in used]
+        if set(spoken_of) <= set(names):
+            return stubs + "\n"
+        names = [*names, *spoken_of]
 
 
 def _kept(node: ast.stmt, names: list[str], lines: list[str]) -> list[str]:

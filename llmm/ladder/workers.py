@@ -12,19 +12,22 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from llmm.ladder.overlay import Overlay, Source
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 Ending = Literal["returned", "raised", "time", "memory", "died"]
 MEBIBYTE = 1 << 20
 # one thread a process: sums come out in the same order on every machine, and processes do not slow each other down
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_RUNNING: set[int] = set()  # process ids of calls in progress
 _OUT_OF_MEMORY = ("can't allocate memory", "Unable to allocate", "Cannot allocate memory", "not enough memory")
 
 
@@ -87,6 +90,8 @@ def run(call: Call) -> Outcome:
     process = context.Process(target=_serve, args=(call, sender), daemon=True)
     process.start()
     sender.close()
+    pid = process.pid or 0
+    _RUNNING.add(pid)
     try:
         if not connection.wait([receiver, process.sentinel], timeout=call.limits.seconds):
             return Outcome("time", fault=f"still running after {call.limits.seconds:g} s: an endless loop?")
@@ -96,20 +101,35 @@ def run(call: Call) -> Outcome:
         process.join(1)
         return Outcome("died", fault=f"its process ended without an answer ({_exit(process.exitcode)})")
     finally:
-        _kill(process)
+        _RUNNING.discard(pid)
+        _kill_group(pid)
+        process.kill()
+        process.join()
+        process.close()
         receiver.close()
 
 
 def run_all(calls: Sequence[Call], at_once: int | None = None) -> Iterator[Outcome]:
     """The outcomes of the calls in their order, as many at once as this process may use cores."""
+    return in_parallel(run, calls, at_once)
+
+
+def in_parallel(
+    function: Callable[[Item], Found], items: Iterable[Item], at_once: int | None = None
+) -> Iterator[Found]:
+    """`function` of each item in their order, in threads. Each may make calls one after another.
+
+    When the one who asks stops asking (Ctrl-C, SIGTERM, an error), all calls in progress end with their processes.
+    """
     with ThreadPoolExecutor(at_once or cores()) as pool:
-        futures = [pool.submit(run, call) for call in calls]
+        futures = [pool.submit(function, item) for item in items]
         try:
             for future in futures:
                 yield future.result()
         finally:
-            for future in futures:
-                future.cancel()
+            while wait([future for future in futures if not future.cancel()], timeout=0.1).not_done:
+                for pid in list(_RUNNING):
+                    _kill_group(pid)
 
 
 def cores() -> int:
@@ -203,12 +223,10 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
 
 
-def _kill(process: Any) -> None:
+def _kill_group(pid: int) -> None:
+    """End a call's process with all that it started; nothing if it has not become the leader of its group yet."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.join()
-    process.close()
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _exit(code: int | None) -> str:
