@@ -26,10 +26,11 @@ from llmm.foundations.torch_internals import (
     view_cases,
     views,
 )
-from llmm.foundations.torch_internals.block import Block, BlockShape, blocks_of
+from llmm.foundations.torch_internals.block import BlockShape, blocks_of
 from llmm.foundations.torch_internals.dispatch_autograd import differentiable, gradients
 from llmm.foundations.torch_internals.dispatch_keys import Array, Key
-from llmm.foundations.torch_internals.meters import SavedTensors, StorageLedger
+from llmm.foundations.torch_internals.memory_runs import gradients_of, measured_bytes
+from llmm.foundations.torch_internals.meters import OpCounter, SavedTensors
 from llmm.ladder.expect import expect_shape, expect_type
 
 VIEW_CASES = 2000
@@ -215,10 +216,10 @@ def _rms_norm_inputs() -> tuple[Tensor, Tensor]:
 def checkpointed_gradient_difference() -> float:
     """Largest difference between checkpointed and plain gradients, dropout on, for every number of segments."""
     shape = SHAPES[0]
-    plain = _gradients(shape, None)
+    plain = gradients_of(shape, 0, None)
     worst = 0.0
     for segments in range(1, shape.blocks + 1):
-        for ours, theirs in zip(_gradients(shape, segments), plain, strict=True):
+        for ours, theirs in zip(gradients_of(shape, 0, segments), plain, strict=True):
             worst = max(worst, float((ours - theirs).abs().max()))
     return worst
 
@@ -243,7 +244,7 @@ def saved_bytes_error() -> float:
     worst = 0.0
     for shape in SHAPES:
         for segments in (None, *range(1, shape.blocks + 1)):
-            live, _ = _measured_bytes(shape, segments)
+            live, _ = measured_bytes(shape, segments)
             worst = max(worst, abs(activation_memory.saved_bytes(shape, segments) / live - 1))
     return worst
 
@@ -253,7 +254,7 @@ def peak_bytes_error() -> float:
     worst = 0.0
     for shape in SHAPES:
         for segments in range(1, shape.blocks + 1):
-            _, peak = _measured_bytes(shape, segments)
+            _, peak = measured_bytes(shape, segments)
             worst = max(worst, abs(activation_memory.peak_bytes(shape, segments) / peak - 1))
     return worst
 
@@ -302,9 +303,9 @@ def misuses_refused() -> int:
 
 
 def checkpoint_in_company() -> bool:
-    """Two backwards over one graph, a second derivative, a nested call, autocast, and no gradient: each as the plain call."""
+    """Two backwards, a second derivative, a nested call, autocast, no gradient: each is as the plain call."""
 
-    def both(run: Callable[[Callable[..., Any], Callable[..., Any]], Any]) -> bool:
+    def both(run: Callable[[Callable[..., Any]], list[Tensor]]) -> bool:
         ours, plain = run(checkpointing.checkpoint), run(lambda function, *args: function(*args))
         return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
 
@@ -338,8 +339,6 @@ def checkpoint_in_company() -> bool:
 
 def operations_run_again() -> int:
     """Matrix products that the second run of a block computes: all but the last, which nothing in backward needs."""
-    from llmm.foundations.torch_internals.meters import OpCounter
-
     shape = SHAPES[0]
     (block,) = blocks_of(BlockShape(shape.B, shape.T, shape.D, shape.H, 1), seed=0)
     x = torch.ones(shape.B, shape.T, shape.D, requires_grad=True)
@@ -347,37 +346,6 @@ def operations_run_again() -> int:
     with OpCounter() as ops:
         loss.backward()
     return ops.calls["addmm"]
-
-
-def _gradients(shape: BlockShape, segments: int | None) -> list[Tensor]:
-    blocks = blocks_of(shape, seed=0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        x = torch.randn(shape.B, shape.T, shape.D, requires_grad=True)
-        _forward(blocks, segments, x).square().sum().backward()
-    grads = [x.grad, *(parameter.grad for block in blocks for parameter in block.parameters())]
-    return [expect_type("a gradient", grad, Tensor) for grad in grads]
-
-
-def _measured_bytes(shape: BlockShape, segments: int | None) -> tuple[int, int]:
-    """(alive after forward, most at any time) of storages made on the way; gradients of parameters are there before."""
-    blocks = blocks_of(shape, seed=0)
-    for parameter in itertools.chain.from_iterable(block.parameters() for block in blocks):
-        parameter.grad = torch.zeros_like(parameter)
-    x = torch.ones(shape.B, shape.T, shape.D, requires_grad=True)
-    with StorageLedger() as ledger:
-        y = _forward(blocks, segments, x)
-        live = ledger.live
-        y.sum().backward()
-    return live, ledger.peak
-
-
-def _forward(blocks: list[Block], segments: int | None, x: Tensor) -> Tensor:
-    if segments is not None:
-        return checkpointing.checkpoint_sequential(blocks, segments, x)
-    for block in blocks:
-        x = block(x)
-    return x
 
 
 def _raises(kind: type[Exception], run: Callable[[], None]) -> bool:
@@ -413,7 +381,7 @@ def dispatched_gradient_error() -> float:
 
 
 def modes_see_forward_and_backward() -> bool:
-    """Two stacked modes see each operator once, the inner one first, in forward and in backward; outside they see nothing."""
+    """Two stacked modes see each operator once, the inner one first, forward and backward; outside nothing."""
     table, ops = _small_library()
     seen: list[str] = []
 
@@ -545,7 +513,7 @@ def folding_error() -> float:
 
 
 def batch_norms_left() -> int:
-    """Batch norms left in the five networks, as one number of five digits: 0 where all can go, 1 or more where one cannot."""
+    """Batch norms left in each of the five networks, a digit each: 101 is none, none, one, none, one."""
     left = 0
     for network, _ in _networks():
         modules = fx_pass.fold_batch_norm(network).modules()
@@ -593,7 +561,7 @@ def _networks() -> list[tuple[nn.Module, Tensor]]:
 
 
 def graphs_before_and_after() -> int:
-    """Graphs of a function that branches on a value, times ten, plus those of one that selects instead: 21 is 2 and 1."""
+    """Graphs of a function that branches on a value, times ten, plus those of one that selects: 21 is 2, 1."""
 
     def branches(x: Tensor) -> Tensor:
         y = x.sin()

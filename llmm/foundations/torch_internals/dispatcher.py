@@ -37,7 +37,7 @@ _state = _ThreadState()
 
 
 class Dispatcher:
-    """The operators by name, and the fallbacks that serve every operator that has nothing better for a key."""
+    """All operators (`operators`: name -> Operator), and fallbacks for those that have nothing better for a key."""
 
     def __init__(self) -> None:
         self.operators: dict[str, Operator] = {}

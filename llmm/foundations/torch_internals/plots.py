@@ -80,14 +80,16 @@ def memory_against_segments(panels: Sequence[Mapping[str, Any]], path: Path) -> 
 def transposed_copy(
     sizes: Sequence[int], ratios: Mapping[str, Sequence[float]], model: Mapping[str, Any], path: Path
 ) -> Path:
-    """Cost of a transposed copy over a plain one: measured by size, beside what the cache model says of a plain loop."""
+    """Cost of a transposed copy over a plain one: by size, beside what the cache model says of a plain loop."""
     figure, axis = new_figure(7.0, 3.6)
     for name in ("row by row", "in tiles"):
         axis.plot(model["sizes"], model[name], "s--", color="0.65", markersize=4, linewidth=1)
     for (_, values), colour in zip(ratios.items(), (OURS, OTHER, BASELINE_COLOUR), strict=True):
         axis.plot(sizes, values, "o-", color=colour, markersize=5)
-    labels = [(f"{name}: {values[-1]:.1f}×", values[-1], colour)
-              for (name, values), colour in zip(ratios.items(), (OURS, OTHER, BASELINE_COLOUR), strict=True)]  # fmt: skip
+    labels = [
+        (f"{name}: {values[-1]:.1f}×", values[-1], colour)
+        for (name, values), colour in zip(ratios.items(), (OURS, OTHER, BASELINE_COLOUR), strict=True)
+    ]
     labels.append(("lines fetched, model: row by row", model["row by row"][-1], "0.5"))
     labels.append(("lines fetched, model: in tiles of 16 x 8", model["in tiles"][-1], "0.5"))
     lowest = 0.0

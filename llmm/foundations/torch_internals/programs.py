@@ -24,11 +24,6 @@ class Program:
             values.append(STEPS[name](values[a % len(values)], values[b % len(values)]))
         return tuple(values[-3:])
 
-    @property
-    def is_pure(self) -> bool:
-        """Whether no step draws random numbers or changes a value in place."""
-        return not any(name in ("random", "add_in_place", "double_in_place") for name, _, _ in self.steps)
-
 
 # In place only on a clone that the step makes, or on a value made before: inputs stay as they are.
 STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
