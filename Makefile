@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint format ui plots clean
+.PHONY: help install repro ladder log test lint format ui plots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,13 @@ repro: $(READY)  ## from the text source to the evaluated assistant, then a summ
 	@$(if $(PRESET),llmm preset $(PRESET))
 	@dvc repro
 	@python -m pipelines.summary
+
+ladder: $(READY)  ## the milestones: experiments, then each check behind the one before it, then the board
+	@dvc repro llmm/ladder/dvc.yaml; code=$$?; llmm log; llmm status; exit $$code
+
+log: $(READY)  ## experiments_log.md and the other generated parts, from records, specs and metrics
+	@llmm log
+	@python -m pipelines.documents
 
 test: $(READY)  ## units, properties, the whole pipeline at small size
 	@python -m pytest
@@ -48,4 +55,4 @@ plots: $(READY)  ## dvc plots as a page that needs no network
 	@dvc plots show
 
 clean:  ## remove what the pipeline made and unfinished work; the environment and DVC's cache stay
-	rm -rf .work .prefect dvc_plots data/source.json data/corpus data/tokenizer data/tokens data/model data/adapter data/encoder data/index data/evaluations
+	rm -rf .work .prefect dvc_plots data/source.json data/corpus data/tokenizer data/tokens data/model data/adapter data/encoder data/index data/evaluations data/ladder/inputs

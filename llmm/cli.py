@@ -14,6 +14,8 @@ from llmm.errors import UserError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+LEARNER = click.Path(file_okay=False, path_type=Path, resolve_path=True)
+mine_option = click.option("--mine", type=LEARNER, help="Your own implementations in this folder, not the reference.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -157,14 +159,74 @@ def agent(task: str, save: Path | None, json_: bool) -> None:
 
 
 @llmm.command()
+@mine_option
 @as_json
 @in_project
-def status(json_: bool) -> None:
-    """What is built: the artifacts of the pipeline and the fourteen milestones."""
+def status(mine: Path | None, json_: bool) -> None:
+    """The board: artifacts of the pipeline, and where each of the fourteen milestones stands."""
     from llmm.ladder.status import board, render
 
-    state = board()
+    state = board(mine)
     print_json(state) if json_ else render(state)
+
+
+@llmm.command()
+@click.argument("milestone")
+@click.option("--watch", is_flag=True, help="Check again at every change of its files.")
+@mine_option
+@as_json
+@in_project
+def check(milestone: str, watch: bool, mine: Path | None, json_: bool) -> None:
+    """Measure every exit criterion of MILESTONE now; exit code 1 where one does not hold."""
+    from llmm.ladder import commands, show
+
+    def shown(checked: commands.Checked) -> None:
+        if json_:
+            print_json({"passed": checked.passed, "criteria": show.as_json(checked.results, checked.predicted)})
+        else:
+            show.render(checked.heading, checked.results, checked.predicted)
+
+    if watch:
+        commands.watch(milestone, mine, shown)
+    checked = commands.check(milestone, mine)
+    shown(checked)
+    sys.exit(0 if checked.passed else 1)
+
+
+@llmm.command("next")
+@mine_option
+@in_project
+def next_(mine: Path | None) -> None:
+    """What to read, do and write now; refuses to go on while something fails."""
+    from llmm.ladder.commands import next_step
+
+    plan, refusal = next_step(mine)
+    print(plan)
+    if refusal:
+        raise UserError(refusal)
+
+
+@llmm.command()
+@click.argument("milestone")
+@click.option("--into", required=True, type=LEARNER, help="The folder of your own implementations.")
+@in_project
+def begin(milestone: str, into: Path) -> None:
+    """Write stubs of MILESTONE's contract (signatures and docstrings, no solution) for your own implementation."""
+    from llmm.ladder.milestones import find_milestone
+    from llmm.ladder.stubs import begin
+
+    for path in begin(find_milestone(milestone), into):
+        print(path)
+
+
+@llmm.command()
+@in_project
+def log() -> None:
+    """Write experiments_log.md and the other generated parts of the ladder's documents from records and specs."""
+    from llmm.ladder.documents import write
+
+    written = write()
+    print(f"rewritten: {', '.join(map(str, written))}" if written else "every document is up to date")
 
 
 @llmm.command()

@@ -1,22 +1,23 @@
-"""Fills the generated parts of README.md from the metrics: `python -m pipelines.documents [--check]`.
+"""Fills the generated parts of README.md and the log from the metrics: `python -m pipelines.documents [--check]`.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `--check` changes nothing and fails where
-a part is not what the metrics say.
+`--check` changes nothing and fails where a part is not what the metrics say. The log holds the ladder's experiments as
+well, which `llmm log` writes from their records.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from llmm import paths
-from llmm.errors import UserError
 from llmm.files import read_json, write_text
+from llmm.generated import fill
+from llmm.ladder.log import log_parts
+from llmm.ladder.milestones import load_milestones
 from pipelines.summary import Summary, collect
 
 DOCUMENTS = (Path("README.md"), Path("experiments_log.md"), Path("learning_journal.md"))
-PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
 
 
 def results(summary: Summary) -> str:
@@ -88,13 +89,8 @@ PARTS: dict[str, Callable[[Summary], str]] = {
 
 def render(text: str, summary: Summary) -> str:
     """`text` with its generated parts filled. Raises UserError for a part that nobody generates."""
-
-    def fill(match: re.Match[str]) -> str:
-        if match["name"] not in PARTS:
-            raise UserError(f"no generated part is called {match['name']}: expected one of {', '.join(PARTS)}")
-        return f"{match[1]}{PARTS[match['name']](summary)}{match[4]}"
-
-    return PART.sub(fill, text)
+    parts = {name: partial(part, summary) for name, part in PARTS.items()}
+    return fill(text, parts | log_parts(load_milestones()))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ whose files are missing.
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -90,7 +91,9 @@ def collect() -> Summary:
     sample = _at(metrics["lm_eval"], "sample") or _at(metrics["pretrain"], "sample") or {}
     if isinstance(sample, dict):
         summary.sample = {key: str(sample[key]) for key in ("prompt", "text") if key in sample}
-    summary.figures = sorted(str(file) for file in paths.FIGURES.rglob("*") if file.suffix in (".svg", ".png"))
+    drawn = [file for file in paths.FIGURES.rglob("*") if file.suffix in (".svg", ".png")]
+    # those of the milestones stand in the log
+    summary.figures = sorted(str(file) for file in drawn if not re.match(r"m\d+_", file.parent.name))
     return summary
 
 
