@@ -121,8 +121,8 @@ def dispatch_cost(sizes: Sequence[int], curves: Mapping[str, Sequence[float]], p
         previous = place
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlim(sizes[0] / 3e4, sizes[-1] * 1.5)
-    axis.set_xticks([10.0**k for k in range(7)])
+    axis.set_xlim(sizes[0] / 5e3, sizes[-1] * 1.5)
+    axis.set_xticks(sizes)
     axis.set_xlabel("elements")
     axis.set_ylabel("µs a call")
     axis.set_title("What does a call cost before it computes anything?", loc="left", fontsize="medium")
