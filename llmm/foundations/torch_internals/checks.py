@@ -338,9 +338,9 @@ def checkpoint_in_company() -> bool:
 
 
 def operations_run_again() -> int:
-    """Matrix products that the second run of a block computes: all but the last, which nothing in backward needs."""
+    """Matrix products of a block without dropout that its second run computes: all but the last, which none needs."""
     shape = SHAPES[0]
-    (block,) = blocks_of(BlockShape(shape.B, shape.T, shape.D, shape.H, 1), seed=0)
+    (block,) = blocks_of(BlockShape(shape.B, shape.T, shape.D, shape.H, blocks=1, dropout=0.0), seed=0)
     x = torch.ones(shape.B, shape.T, shape.D, requires_grad=True)
     loss = checkpointing.checkpoint(block, x).sum()
     with OpCounter() as ops:
@@ -351,6 +351,8 @@ def operations_run_again() -> int:
 def _raises(kind: type[Exception], run: Callable[[], None]) -> bool:
     try:
         run()
+    except NotImplementedError:  # a RuntimeError too, but no refusal
+        raise
     except kind:
         return True
     return False

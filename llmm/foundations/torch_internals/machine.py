@@ -4,22 +4,28 @@ from typing import Any
 
 import torch
 
-from llmm.foundations.torch_internals.meters import median_seconds
+from llmm.foundations.torch_internals.meters import seconds_of
 from llmm.foundations.torch_internals.roofline import Cost, attainable, elementwise_cost, matmul_cost
 
 
 def measure_machine(size: int = 768, megabytes: int = 64) -> dict[str, float]:
-    """{"peak", "bandwidth"} of this process's threads: float32 matmul of `size`, and out = a + b of `megabytes` each.
+    """{"peak", "bandwidth"} of this process's threads: float32 matmul of `size`, sums and dot products of `megabytes`.
 
-    What the best code at hand reaches, not what a data sheet says. Timings: never the same twice.
+    A roof is what is reached at best: the shortest of several times. Never the same twice.
     """
     a, b = torch.ones(size, size), torch.ones(size, size)
     product = torch.empty(size, size)
-    peak = matmul_cost(size, size, size).flops / median_seconds(lambda: torch.mm(a, b, out=product))
     numel = megabytes * 1_000_000 // 4
     x, y, total = (torch.ones(numel) for _ in range(3))
-    moved = elementwise_cost(numel, inputs=2).bytes
-    return {"peak": peak, "bandwidth": moved / median_seconds(lambda: torch.add(x, y, out=total))}
+    written_too = elementwise_cost(numel, inputs=2).bytes
+    read_only = written_too - total.nbytes
+    return {
+        "peak": matmul_cost(size, size, size).flops / min(seconds_of(lambda: torch.mm(a, b, out=product))),
+        "bandwidth": max(
+            written_too / min(seconds_of(lambda: torch.add(x, y, out=total))),
+            read_only / min(seconds_of(lambda: torch.dot(x, y))),
+        ),
+    }
 
 
 def measured_point(cost: Cost, seconds: float, machine: dict[str, float]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Three modes that look on while PyTorch works: what ran, and how many bytes are alive.
+"""What looks on while PyTorch works: which operators ran, how many bytes are alive or kept for backward, a clock.
 
 A `TorchDispatchMode` sees every operator call after autograd has had it: forward and backward, one aten operator at a
 time.
@@ -6,6 +6,8 @@ time.
 
 from collections import Counter
 from collections.abc import Callable
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -94,11 +96,8 @@ class SavedTensors:
         return tensor
 
 
-def median_seconds(run: Callable[[], Any], repeats: int = 7, number: int = 1) -> float:
-    """Median over `repeats` of the wall time of one call, each taken over `number` calls, after one to warm up."""
-    from statistics import median
-    from time import perf_counter
-
+def seconds_of(run: Callable[[], Any], repeats: int = 7, number: int = 1) -> list[float]:
+    """Wall time of one call, `repeats` times, each taken over `number` calls; one call before warms up."""
     run()
     times = []
     for _ in range(repeats):
@@ -106,7 +105,12 @@ def median_seconds(run: Callable[[], Any], repeats: int = 7, number: int = 1) ->
         for _ in range(number):
             run()
         times.append((perf_counter() - start) / number)
-    return median(times)
+    return times
+
+
+def median_seconds(run: Callable[[], Any], repeats: int = 7, number: int = 1) -> float:
+    """The median of `seconds_of`: what a call usually takes."""
+    return median(seconds_of(run, repeats, number))
 
 
 def _storage_id(tensor: Tensor) -> int:

@@ -77,6 +77,8 @@ def random_case(rng: random.Random) -> Case:
 def _answer(ask: Callable[[], Any], source: Tensor) -> object:
     try:
         result = ask()
+    except NotImplementedError:  # a RuntimeError too, but no answer
+        raise
     except (RuntimeError, IndexError, ValueError):
         return REFUSED
     if isinstance(result, tuple):  # PyTorch's reshape: whether it copied is seen from whose storage it has
