@@ -7,7 +7,7 @@ import re
 import pytest
 
 from agents.tool_agent import evaluation, tasks, values
-from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table
+from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table, two_questions
 from agents.tool_agent.tasks import Maker, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR
@@ -42,6 +42,21 @@ def test_training_says_nothing_in_a_held_out_way(kind: str, monkeypatch: pytest.
     said = {skeleton(getattr(maker, kind)(rng).prompt) for _ in range(3000)}
     assert len(said) > 700
     assert not said & held_out_skeletons()
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_frame_does_not_let_a_held_out_phrasing_into_training(subject: str) -> None:
+    held_out = [p for split in ("DEV", "TEST") for ways in table(subject, split).values() for p in ways]
+    training, reporting, rng = Maker("TRAIN", VALUES, "TRAIN"), Maker("TEST", VALUES, "TEST"), random.Random(0)
+    for phrasing in held_out:
+        for mark in ("", "!", "~"):  # each kind of phrasing has frames of its own
+            assert all(training._varied(rng, mark + phrasing.lstrip("!~")) is None for _ in range(10))
+        assert reporting._varied(rng, phrasing)
+
+
+def test_ways_to_ask_two_questions_are_not_shared() -> None:
+    sets = [{skeleton(text) for text in two_questions(split)} for split in SPLITS]
+    assert sum(map(len, sets)) == len(set().union(*sets))
 
 
 def test_hand_written_tasks_expect_valid_calls_or_a_reply() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from agents.tool_agent import values as v
 from agents.tool_agent.answers import Kind, final_answer
 from agents.tool_agent.phrasings.tables import Split, held_out_skeletons, table, two_questions
-from agents.tool_agent.templates import fill, perturb, skeleton, slots_of, vary
+from agents.tool_agent.templates import choose, fill, perturb, skeleton, slots_of, vary
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
 
@@ -154,10 +154,13 @@ class Maker:
 
         Slips are made only where `beside_slots` says how (see `perturb`).
         """
-        text = vary(phrasing, rng)
+        chosen = choose(phrasing, rng)
+        text = vary(chosen, rng)
         if beside_slots is not None and rng.random() < self.slips and " " in text:
             text = perturb(text, rng, beside_slots)
-        return None if self.phrasings == "TRAIN" and skeleton(text) in held_out_skeletons() else text
+        # neither the bare phrasing, whatever frame is around it, nor what frame and slips make of another one
+        held_out = {skeleton(chosen), skeleton(text)} & held_out_skeletons()
+        return None if self.phrasings == "TRAIN" and held_out else text
 
 
 def part_of(call: str) -> Split:

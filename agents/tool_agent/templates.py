@@ -138,7 +138,7 @@ def skeleton(text: str) -> str:
 
 def _frames(text: str, imperative: bool, noun: bool) -> tuple[str, ...]:
     """The frames that fit around `text`."""
-    frames = _AROUND_NOUN if noun else _AROUND_OTHER
+    frames: tuple[str, ...] = _AROUND_NOUN if noun else _AROUND_OTHER
     if imperative:
         for_asker = re.search(r"\bme\b", text)
         frames = _BEFORE_IMPERATIVE if for_asker else _BEFORE_IMPERATIVE + _BEFORE_OWN_IMPERATIVE

@@ -165,7 +165,6 @@ TWO_TRAIN = [
     "{first} as well as {second}",
     "{first}. after that, {second}.",
     "{first}. and {second}?",
-    "{first}. next, {second}.",
     "{first}? {second}?",
     "{first}? also {second}?",
     "{first}, plus one more thing: {second}",
