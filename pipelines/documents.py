@@ -38,7 +38,9 @@ def costs(summary: Summary) -> str:
     rows += [f"| {stage['stage']} | {stage['seconds']:.0f} | {stage['peak_memory_mib']} |" for stage in stages]
     total = sum(stage["seconds"] for stage in stages)
     peak = max(stage["peak_memory_mib"] for stage in stages)
-    return "\n".join([*rows, f"| **together** | **{total:.0f}** | **{peak}** |", "", "On two CPU cores.", ""])
+    trained = next(stage for stage in stages if stage["stage"] == "pretrain")
+    speed = f"On two CPU cores; pretraining in {trained['dtype']} at {trained['tokens_per_second']:,} tokens a second."
+    return "\n".join([*rows, f"| **together** | **{total:.0f}** | **{peak}** |", "", speed, ""])
 
 
 def sample(summary: Summary) -> str:
