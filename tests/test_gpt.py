@@ -187,8 +187,8 @@ def test_another_architecture_and_a_truncated_file_are_refused(tmp_path, model):
     with pytest.raises(UserError, match="no readable safetensors"):
         load_gpt(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    with pytest.raises(UserError, match="'gpt2', expected 'qwen3'"):
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
+    with pytest.raises(UserError, match="'mamba', expected one of 'gpt2', 'llama', 'qwen3'"):
         load_gpt(tmp_path)
 
 

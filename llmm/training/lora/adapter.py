@@ -16,6 +16,7 @@ from llmm.files import read_json, write_json
 from llmm.lineage import Artifact, open_artifact
 from llmm.training.tokenizer import SPECIAL_TOKENS
 from llmm.transformers.gpt import GPT, GPTConfig, load_gpt
+from llmm.transformers.gpt.families import to_config_json
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -24,7 +25,7 @@ class _PeftConfig(GPTConfig):
     """The sizes in the form that peft asks for, above all whether the read-out shares the embedding."""
 
     def to_dict(self) -> dict[str, Any]:
-        return self.to_transformers()
+        return to_config_json(self)
 
 
 def attach_lora(gpt: GPT, rank: int, alpha: float, dropout: float, seed: int) -> Any:

@@ -18,6 +18,7 @@ from llmm.training.pretraining.recipe import (
     compile_parts,
     next_token_loss,
 )
+from llmm.transformers.gpt.families import to_config_json
 
 WARM_UP_STEPS = 3
 
@@ -41,7 +42,7 @@ def bench_step(steps: int) -> dict[str, Any]:
     rows: dict[str, dict[str, float]] = {}
     for name in ("ours", "ours, uncompiled", "transformers"):
         if name == "transformers":
-            theirs = _theirs(ours.config.to_transformers()).to(device)
+            theirs = _theirs(to_config_json(ours.config)).to(device)
             loss_of = theirs.loss
             optimizers: list[Any] = [torch.optim.AdamW(theirs.parameters(), lr=1e-4)]
         else:

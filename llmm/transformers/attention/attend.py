@@ -31,12 +31,13 @@ def attend(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tenso
 
 
 def _by_the_formula(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor) -> Tensor:
-    """Causal attention with its scores written out; sums and softmax in float32."""
+    """Causal attention with its scores written out; sums and softmax in float32 at least."""
     T, d = query_BHTd.shape[2:]
     shared = query_BHTd.shape[1] // key_BHTd.shape[1]
     if shared > 1:
         key_BHTd, value_BHTd = (x.repeat_interleave(shared, dim=1) for x in (key_BHTd, value_BHTd))
     scores_BHTS = (query_BHTd * d**-0.5) @ key_BHTd.mT
     later_TS = torch.ones(T, T, dtype=torch.bool, device=query_BHTd.device).triu(1)
-    weights_BHTS = scores_BHTS.float().masked_fill(later_TS, float("-inf")).softmax(-1)
+    scores_BHTS = scores_BHTS.to(torch.promote_types(scores_BHTS.dtype, torch.float32))
+    weights_BHTS = scores_BHTS.masked_fill(later_TS, float("-inf")).softmax(-1)
     return weights_BHTS.to(value_BHTd.dtype) @ value_BHTd

@@ -8,8 +8,9 @@ from safetensors.torch import load_file, save
 
 from llmm.errors import UserError
 from llmm.files import read_json, write_json
-from llmm.transformers.gpt.config import GPTConfig
+from llmm.transformers.gpt.families import family, from_config_json, to_config_json
 from llmm.transformers.gpt.model import GPT
+from llmm.transformers.gpt.tensor_names import from_gpt2, to_gpt2
 
 
 def save_gpt(model: GPT, folder: Path) -> None:
@@ -17,20 +18,22 @@ def save_gpt(model: GPT, folder: Path) -> None:
     state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_embeddings:
         del state["lm_head.weight"]  # the same tensor as the embedding; safetensors holds each storage once
+    if family(model.config) == "gpt2":
+        state = to_gpt2(state, model.config.n_layer)
     folder.mkdir(parents=True, exist_ok=True)
     # one metadata key only: the order of several is not stable from run to run
     (folder / "model.safetensors").write_bytes(save(state, metadata={"format": "pt"}))
-    write_json(folder / "config.json", model.config.to_transformers())
+    write_json(folder / "config.json", to_config_json(model.config))
     write_json(folder / "generation_config.json", {"do_sample": False, "eos_token_id": [0, 2], "pad_token_id": 1})
 
 
 def load_gpt(folder: Path, device: str | torch.device = "cpu") -> GPT:
-    """Read the folder that `save_gpt` (or `transformers`, for a Qwen3) wrote; the model is in evaluation mode.
+    """Read a folder of `save_gpt`, or a GPT-2, Llama or Qwen3 of `transformers`; the model is in evaluation mode.
 
     Raises UserError, naming the tensor, where one is missing, left over or of another shape.
     """
     folder = Path(folder)
-    config = GPTConfig.from_transformers(read_json(folder / "config.json"))
+    config = from_config_json(read_json(folder / "config.json"))
     file = folder / "model.safetensors"
     try:
         state = load_file(file)
@@ -38,6 +41,8 @@ def load_gpt(folder: Path, device: str | torch.device = "cpu") -> GPT:
         raise UserError(f"{file} is not there: `dvc repro` makes it") from None
     except SafetensorError as error:
         raise UserError(f"{file} is no readable safetensors file ({error}): delete it and run `dvc repro`") from None
+    if family(config) == "gpt2":
+        state = from_gpt2(state, config.n_layer)
     model = GPT(config)
     expected = model.state_dict()
     if config.tie_embeddings:

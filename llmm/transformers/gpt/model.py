@@ -1,17 +1,20 @@
 """A GPT: token embeddings, a stack of blocks, a norm, and a read-out of the next token's logits.
 
-The parameters carry the names of `transformers`' Qwen3ForCausalLM, so that weights and peft adapters fit both ways.
+The parameters carry the names of `transformers`' Llama and Qwen3, so that weights and peft adapters fit both ways.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmm.transformers.attention.attention import Attention
 from llmm.transformers.attention.kv_cache import KVCache
 from llmm.transformers.attention.rope import rope_tables
 from llmm.transformers.block.block import Block
+from llmm.transformers.block.feed_forward import MLP, SwiGLU
 from llmm.transformers.gpt.config import GPTConfig
 
 
@@ -23,39 +26,66 @@ class Decoder(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        c = config
-        self.embed_tokens = nn.Embedding(c.vocab_size, c.d_model)
-        self.layers = nn.ModuleList(
-            Block(c.d_model, c.n_head, c.n_kv_head, c.d_ff, c.norm_eps, c.dropout) for _ in range(c.n_layer)
-        )
-        self.norm = nn.RMSNorm(c.d_model, eps=c.norm_eps)
-        cos, sin = rope_tables(c.d_head, c.context_len, c.rope_theta)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed_positions = None
+        if config.positions == "learned":
+            self.embed_positions = nn.Embedding(config.context_len, config.d_model)
+        else:
+            cos, sin = rope_tables(config.d_head, config.context_len, config.rope_theta)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
+        self.layers = nn.ModuleList(_block(config) for _ in range(config.n_layer))
+        last = config.norm_placement != "post"  # there every block ends with a norm
+        self.norm = _norm(config)() if last else nn.Identity()
 
     def forward(self, ids_BT: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """See `GPT.forward`."""
         past = cache.length if cache is not None else 0
         T = ids_BT.shape[1]
-        rope, mask = (self.cos[past : past + T], self.sin[past : past + T]), None
+        positions: slice | Tensor = slice(past, past + T)
+        mask = _causal(past, T, ids_BT.device) if past and T > 1 else None
         if attention_mask is not None:
-            rope, mask = self._ragged(attention_mask, past, T)
-        elif past and T > 1:
-            mask = _causal(past, T, ids_BT.device)
+            positions, mask = _ragged(attention_mask, past, T)
 
         x_BTD = self.embed_tokens(ids_BT)
+        rope = None
+        if self.embed_positions is not None:
+            x_BTD = x_BTD + self.embed_positions.weight[positions]
+        else:
+            rope = self._angles(positions)
         for i, block in enumerate(self.layers):
             x_BTD = block(x_BTD, rope, mask, cache.layers[i] if cache is not None else None)
         return self.norm(x_BTD)
 
-    def _ragged(self, attention_mask: Tensor, past: int, T: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Angles and mask for rows with padding: positions count real tokens; a pad looks at itself alone."""
-        real_BS = attention_mask.bool()
-        positions_BT = (real_BS.long().cumsum(1) - 1).clamp(min=0)[:, past : past + T]
-        causal = _causal(past, T, real_BS.device)
-        itself = torch.eye(past + T, dtype=torch.bool, device=real_BS.device)[past:]
-        mask_B1TS = (causal & real_BS[:, None, None, :]) | itself
-        return (self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]), mask_B1TS
+    def _angles(self, positions: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (T, d) of consecutive positions, (B, 1, T, d) where each row has its own."""
+        cos, sin = self.cos[positions], self.sin[positions]
+        return (cos, sin) if isinstance(positions, slice) else (cos[:, None], sin[:, None])
+
+
+def _block(config: GPTConfig) -> Block:
+    c = config
+    qk_norm_eps = c.norm_eps if c.qk_norm else None
+    attention = Attention(c.d_model, c.n_head, c.n_kv_head, c.d_head, qk_norm_eps, c.bias)
+    feed_forward = (
+        SwiGLU(c.d_model, c.d_ff, c.bias)
+        if c.feed_forward == "swiglu"
+        else MLP(c.d_model, c.d_ff, c.feed_forward, c.bias)
+    )
+    return Block(attention, feed_forward, _norm(c), c.norm_placement, c.dropout)
+
+
+def _norm(config: GPTConfig) -> "partial[nn.Module]":
+    return partial(nn.RMSNorm if config.norm == "rms" else nn.LayerNorm, config.d_model, eps=config.norm_eps)
+
+
+def _ragged(attention_mask: Tensor, past: int, T: int) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) and mask (B, 1, T, S) of rows with padding: real tokens count, a pad looks at itself alone."""
+    real_BS = attention_mask.bool()
+    positions_BT = (real_BS.long().cumsum(1) - 1).clamp(min=0)[:, past : past + T]
+    causal_TS = _causal(past, T, real_BS.device)
+    itself_TS = torch.eye(past + T, dtype=torch.bool, device=real_BS.device)[past:]
+    return positions_BT, (causal_TS & real_BS[:, None, None, :]) | itself_TS
 
 
 class GPT(nn.Module):
@@ -83,7 +113,8 @@ class GPT(nn.Module):
 
     def loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Mean cross-entropy, in nats, of the tokens `targets_N` (N,) after the hidden states (N, D)."""
-        return F.cross_entropy(self.lm_head(hidden_ND).float(), targets_N)
+        logits_NV = self.lm_head(hidden_ND)
+        return F.cross_entropy(logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), targets_N)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of at most `capacity` tokens."""
@@ -96,10 +127,10 @@ class GPT(nn.Module):
         """Embeddings N(0, 0.02²), matrices uniform with variance 1 / fan-in, and zero for the two that write to the
         residual stream, so that every block starts as the identity (Zhang et al. 2019, 1901.09321)."""
         for name, parameter in self.named_parameters():
-            if name.endswith("embed_tokens.weight") or name.endswith("lm_head.weight"):
+            if name.endswith(("embed_tokens.weight", "embed_positions.weight", "lm_head.weight")):
                 parameter.normal_(0, 0.02, generator=generator)
             elif parameter.ndim == 1:
-                parameter.fill_(1.0)
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 parameter.zero_()
             else:
