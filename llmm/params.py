@@ -109,7 +109,8 @@ class FinetuneParams(Section):
     rank: Count
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    lr: Positive
+    muon_lr: Positive
+    adamw_lr: Positive
     warmup_steps: CountOrZero
     steps: Count
     batch_tokens: Count

@@ -31,7 +31,8 @@ RECIPE = load_params().finetune.model_copy(
         "warmup_steps": 2,
         "batch_tokens": 200,
         "checkpoint_every": 5,
-        "lr": 0.02,
+        "muon_lr": 0.02,
+        "adamw_lr": 0.02,
     }
 )
 

@@ -16,13 +16,13 @@ from llmm.training.rag.index import chunk_documents, searchable_text
 SLIPS = 0.3  # share of the training tasks with perturbed words
 # Shares of the kinds: about one conversation in eight needs no tool
 SHARES = {
-    "calculator": 0.32,
-    "python": 0.28,
+    "calculator": 0.305,
+    "python": 0.25,
     "search_docs": 0.10,
     "signature": 0.10,
     "chat": 0.125,
-    "two_in_one": 0.04,
-    "follow_up": 0.035,
+    "two_in_one": 0.06,
+    "follow_up": 0.06,
 }
 
 

@@ -1,4 +1,9 @@
-"""The fine-tuning loop: LoRA by peft on the pretrained GPT, with AdamW and a loss on what the model itself writes."""
+"""The fine-tuning loop: LoRA by peft on the pretrained GPT, with a loss on what the model itself writes.
+
+Muon moves the two matrices of every LoRA, AdamW the special tokens' embeddings. The product B A learns from the
+gradient of either factor through the other; orthogonal steps move all its directions, where AdamW's follow the few
+strong ones.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,17 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
-from llmm.foundations.optimizers.adamw import AdamW
+from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.schedules import cosine
 from llmm.params import FinetuneParams
 from llmm.training.lora.adapter import attach_lora
 from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
-from llmm.training.pretraining.recipe import compile_parts
+from llmm.training.pretraining.recipe import NEWTON_SCHULZ_STEPS, compile_parts
 from llmm.transformers.gpt import GPT
 
 PAD = 1  # id of <|pad|>
@@ -53,12 +59,13 @@ def finetune(
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
     if recipe.compile:
         compile_parts(gpt, torch.device("cpu"), dynamic=True)
-    optimizer = AdamW(trained.values(), lr=recipe.lr, weight_decay=0.0)
     dtype = pick_dtype(recipe.dtype, torch.device("cpu"))
+    optimizers = _optimizers(trained, recipe, dtype)
     if checkpoints is not None and (state := checkpoints.load()):
         for name, value in state["trained"].items():
             trained[name].data.copy_(value)
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         run.first_step, run.curve, run.losses, run.tokens = (state[k] for k in ("step", "curve", "losses", "tokens"))
     glance = val[:: max(1, len(val) // 200)]
     stream = islice(batches(train, recipe.batch_tokens, PAD, seed), run.first_step, recipe.steps)
@@ -68,10 +75,13 @@ def finetune(
             progress.say(f"going on from the checkpoint of step {run.first_step}")
         for done, batch in enumerate(stream, run.first_step + 1):
             torch.manual_seed(seed * 1_000_003 + done)  # of dropout
-            share = cosine(done - 1, recipe.steps, recipe.warmup_steps)
-            loss = _step(run.model, batch, optimizer, recipe.lr * share, dtype)
+            _set_learning_rates(optimizers, recipe, cosine(done - 1, recipe.steps, recipe.warmup_steps))
+            loss = _step(run.model, batch, optimizers, dtype)
             if not math.isfinite(loss):
-                raise UserError(f"the loss is {loss} at step {done}: lower finetune.lr = {recipe.lr}")
+                raise UserError(
+                    f"the loss is {loss} at step {done}: lower finetune.muon_lr = {recipe.muon_lr} or "
+                    f"finetune.adamw_lr = {recipe.adamw_lr}"
+                )
             run.losses.append(loss)
             run.tokens += batch.tokens
             progress.update(done, batch.tokens, {"loss": loss})
@@ -82,7 +92,8 @@ def finetune(
                 run.losses = []
             if checkpoints is not None and done % recipe.checkpoint_every == 0 and done < recipe.steps:
                 weights = {name: p.detach() for name, p in trained.items()}
-                state = {"trained": weights, "optimizer": optimizer.state_dict(), "step": done}
+                states = [optimizer.state_dict() for optimizer in optimizers]
+                state = {"trained": weights, "optimizers": states, "step": done}
                 checkpoints.save({**state, "curve": run.curve, "losses": run.losses, "tokens": run.tokens})
         run.tokens_per_second = progress.tokens_per_second
     run.model.eval()
@@ -108,14 +119,28 @@ def _in_order(examples: Sequence[Example], batch_tokens: int) -> Iterator[Batch]
         yield collate([examples[i] for i in group], PAD)
 
 
-def _step(model: Any, batch: Batch, optimizer: AdamW, lr: float, dtype: torch.dtype) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def _optimizers(trained: dict[str, torch.nn.Parameter], recipe: FinetuneParams, dtype: torch.dtype) -> list[Optimizer]:
+    matrices = [p for name, p in trained.items() if ".lora_" in name]
+    tokens = [p for name, p in trained.items() if ".lora_" not in name]
+    return [
+        Muon(matrices, recipe.muon_lr, newton_schulz_steps=NEWTON_SCHULZ_STEPS, dtype=dtype),
+        AdamW(tokens, recipe.adamw_lr),
+    ]
+
+
+def _set_learning_rates(optimizers: list[Optimizer], recipe: FinetuneParams, share: float) -> None:
+    for optimizer, peak in zip(optimizers, (recipe.muon_lr, recipe.adamw_lr), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * share
+
+
+def _step(model: Any, batch: Batch, optimizers: list[Optimizer], dtype: torch.dtype) -> float:
     loss = _loss(model, batch, dtype)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0, foreach=True)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0, foreach=True)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return loss.item()
 
 
