@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from llmm.errors import UserError
+from llmm.transformers.gpt.decode import decode_step
 from llmm.transformers.gpt.model import GPT
 from llmm.transformers.gpt.sampling import GREEDY, Sampler
 
@@ -50,7 +51,7 @@ def stream(
     """
     if not prompts:
         return
-    _check(model, prompts)
+    check_prompts(model, prompts)
     width = max(len(prompt) for prompt in prompts)
     device = model.model.embed_tokens.weight.device
     ids_BT = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
@@ -63,17 +64,19 @@ def stream(
         )
 
     stops = set(stop_ids)
+    penalised = sampler.repetition_penalty != 1
     rows = list(range(len(prompts)))
     generated: list[list[int]] = [[] for _ in prompts]
     running = [True] * len(prompts)
     cache = model.new_cache(len(prompts), width + max_new_tokens)
-    for _ in range(max_new_tokens):
-        seen = cache.length + ids_BT.shape[1]
-        hidden_BTD = model.model(ids_BT, mask_BS[:, :seen] if mask_BS is not None else None, cache)
-        logits_BV = model.lm_head(hidden_BTD[:, -1])
+    read = mask_BS[:, :width] if mask_BS is not None else None
+    logits_BV = model.lm_head(model.model(ids_BT, read, cache)[:, -1])
+    step = decode_step(model, cache, mask_BS)
+    for left in reversed(range(max_new_tokens)):
         if logits_processor is not None:
             logits_BV = logits_processor(rows, generated, logits_BV)
-        next_B = sampler(logits_BV, generator)
+        history = [[*p, *g] for p, g in zip(prompts, generated, strict=True)] if penalised else None
+        next_B = sampler(logits_BV, generator, history)
         for row, token in enumerate(next_B.tolist()):
             if running[row]:
                 generated[row].append(token)
@@ -81,10 +84,12 @@ def stream(
                 yield row, token
         if not any(running):
             return
-        ids_BT = next_B[:, None]
+        if left:
+            logits_BV = step(next_B)
 
 
-def _check(model: GPT, prompts: list[list[int]]) -> None:
+def check_prompts(model: GPT, prompts: list[list[int]]) -> None:
+    """Raise UserError for an empty prompt, one that leaves no room, or ids outside the vocabulary."""
     vocab_size, context_len = model.config.vocab_size, model.config.context_len
     for prompt in prompts:
         if not prompt:
