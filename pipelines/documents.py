@@ -74,7 +74,7 @@ def finetune_search(_: Summary) -> str:
     columns = "trained | tokens | nats per token, validation | exact calls, new values | exact calls, new phrasings"
     rows = [f"| {columns} |", "|---|---|---|---|---|"]
     for run in read_json(paths.DATA / "experiments" / "finetune_search.json"):
-        rates = f"{run['exact_new_values']:.3f} | {run['exact_new_phrasings']:.3f}"
+        rates = " | ".join(f"{run[key]:.3f}" if key in run else "" for key in ("exact_new_values", "exact_new_phrasings"))
         rows.append(f"| {run['trained']} | {run['tokens']:,} | {run['val_loss']:.4f} | {rates} |")
     return "\n".join([*rows, ""])
 
