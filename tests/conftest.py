@@ -7,18 +7,13 @@ sets up is set up once, and all tests on the copy stay together, whatever their 
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines.flows.server import free_port
-from pipelines.flows.settings import answers
-
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-SHARED: dict[str, str] = {}  # what later commands on the copy have in their environment beside the shell's own
 # in this order, the longest first: then both processes end at about the same time
 FIRST = (
     "smoke", "test_lora_finetune", "test_pipeline", "test_flows", "test_pretraining", "test_gpt", "test_agent_loop",
@@ -77,7 +72,6 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(folder),
         "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
         "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
-        **SHARED,
     }  # fmt: skip
 
 
@@ -96,39 +90,10 @@ def runner(folder: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the project in which `make repro PRESET=smoke` has run.
-
-    Each evaluation of that run started a Prefect server of its own; those that follow find one by PREFECT_API_URL.
-    """
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which `make repro PRESET=smoke` has run."""
     folder = copy_project(tmp_path_factory.mktemp("smoke"))
     done = runner(folder)("make repro PRESET=smoke", timeout=1500)
     (folder / "repro.log").write_text(done.stdout + done.stderr)
     runner(folder)("git add -A && git commit -qm smoke")
-    server, SHARED["PREFECT_API_URL"] = _start_prefect(folder)
-    yield folder
-    SHARED.clear()
-    server.terminate()
-    server.wait(30)
-
-
-def _start_prefect(folder: Path) -> "tuple[subprocess.Popen[bytes], str]":
-    """A Prefect server on the database of the project in `folder`, and the address of its API."""
-    port = free_port()
-    settings = {"PREFECT_HOME": str(folder / ".prefect"), "PREFECT_UI_ENABLED": "0"}
-    settings |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    command = [
-        "python",
-        "-m",
-        "pipelines.flows.server",
-        str(port),
-        str(os.getpid()),
-    ]  # it does not outlive this process
-    told = folder / ".prefect/shared.log"
-    with told.open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment(folder) | settings, stdout=log, stderr=log)
-    address, deadline = f"http://127.0.0.1:{port}/api", time.monotonic() + 180
-    while not answers(address):
-        assert server.poll() is None and time.monotonic() < deadline, told.read_text()
-        time.sleep(0.1)
-    return server, address
+    return folder
