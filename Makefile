@@ -36,7 +36,8 @@ log: $(READY)  ## experiments_log.md and the other generated parts, from records
 	@python -m pipelines.documents
 
 test: $(READY)  ## units, properties, the whole pipeline at small size
-	@python -m pytest
+	@# two processes side by side, one thread each; only here: a check of the ladder runs pytest without this plugin
+	@python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(READY)  ## ruff and mypy
 	@ruff format --check .

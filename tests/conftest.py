@@ -1,4 +1,8 @@
-"""A copy of the project in which the whole pipeline has run at toy size, made once for the tests that need it."""
+"""A copy of the project in which the whole pipeline has run at toy size, made once for the tests that need it.
+
+`make test` runs two processes side by side (pytest-xdist). All tests of a file stay in one of them, so that what a file
+sets up is set up once, and all tests on the copy stay together, whatever their file.
+"""
 
 import os
 import shutil
@@ -10,6 +14,29 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+# in this order, the longest first: then both processes end at about the same time
+FIRST = (
+    "smoke", "test_lora_finetune", "test_pipeline", "test_flows", "test_pretraining", "test_gpt", "test_agent_loop",
+    "test_ladder_chain", "test_agent_evidence",
+)  # fmt: skip
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before any test imports a library that reads it
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the group of those that run in the same process, and put the longest groups first."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
+
+
+def _group(item: pytest.Item) -> str:
+    if "smoke" in getattr(item, "fixturenames", ()):
+        return "smoke"
+    # two files count the Prefect servers of this tree
+    return "test_flows" if item.path.stem.startswith("test_flows") else item.path.stem
 
 
 def project_files() -> list[str]:

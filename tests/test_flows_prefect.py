@@ -177,10 +177,11 @@ def wait_until(condition, seconds: float = 30.0) -> None:
 
 
 def servers() -> set[int]:
+    """Servers of this tree: a copy of the project, tested at the same time, has its own."""
     return {
         process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if "pipelines.flows.server" in (process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if "pipelines.flows.server" in (process.info["cmdline"] or []) and process.info["cwd"] == str(ROOT)
     }
 
 

@@ -23,8 +23,15 @@ def test_commands_in_their_order(smoke, block):
             done = run(command)
             assert done.stdout.strip(), command
             assert "Traceback" not in done.stderr, command
+            if command.endswith("--no-prefect"):  # the same bytes as by Prefect, which the copy has in git
+                assert run("git status --porcelain data/metrics").stdout == "", command
     finally:
         run("git checkout -q . && dvc checkout -q -f")
+
+
+def test_both_evaluations_are_run_without_prefect():
+    commands = {command for block in BLOCKS for command in block}
+    assert {f"python -m pipelines.{name} --no-prefect" for name in ("rag_eval", "agent_eval")} <= commands
 
 
 def test_the_setup_commands_are_targets_of_the_makefile():
