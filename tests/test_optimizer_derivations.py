@@ -219,8 +219,9 @@ def test_28_soap_is_adam_in_the_basis():
     assert checks.soap_from_adam() <= 1e-11
 
 
-def test_29_orthogonal_iteration_finds_the_eigenvectors():
+def test_29_orthogonal_iteration_finds_the_eigenvectors_and_keeps_columns_that_stand_in_its_order():
     assert checks.soap_basis() <= 1e-6
+    assert checks.soap_columns_kept() >= 0.75
 
 
 # --- Schedule-Free ----------------------------------------------------------------------------------------------------
