@@ -67,6 +67,12 @@ def test_8_at_its_best_the_heavy_ball_has_one_radius_for_all_curvatures(kappa):
         assert radius == pytest.approx((root - 1) / (root + 1), abs=2e-7)  # a double root at both ends
 
 
+@given(st.floats(1.5, 1e4), st.floats(0.01, 4.0), st.floats(0.0, 1.0))
+def test_8_no_other_pair_of_rate_and_momentum_is_faster(kappa, lr, mu):
+    radius = max(max(abs(np.linalg.eigvals(heavy_ball_matrix(h, lr, mu)))) for h in (1 / kappa, 1.0))
+    assert radius >= (math.sqrt(kappa) - 1) / (math.sqrt(kappa) + 1) - 1e-7
+
+
 def test_9_the_heavy_ball_takes_half_the_root_of_kappa_times_the_digits_and_those_of_its_own_steps():
     for kappa in (1e2, 1e4):
         root = math.sqrt(kappa)
@@ -162,12 +168,28 @@ def test_22_the_orthogonal_factor_is_the_steepest_direction_of_spectral_norm_one
         D = torch.randn(rows, columns, dtype=FLOAT64, generator=generator)
         D = D / torch.linalg.matrix_norm(D, 2)
         assert float((G * D).sum()) <= float(S.sum()) + 1e-12
-    # the length of the step: ⟨G, D⟩ + ‖D‖₂² / 2η is least at D = -η ‖G‖_* U Vᵀ
+    # (20) itself: ⟨G, Δ⟩ + ‖Δ‖₂² / 2η is least at Δ = -η (Σ s) U Vᵀ, where it is -η (Σ s)² / 2
     eta, nuclear = 0.3, float(S.sum())
-    model = [
-        float(-r * nuclear + r**2 / (2 * eta)) for r in (0.99 * eta * nuclear, eta * nuclear, 1.01 * eta * nuclear)
-    ]
-    assert model[1] < min(model[0], model[2])
+
+    def price(step):
+        return float((G * step).sum() + torch.linalg.matrix_norm(step, 2) ** 2 / (2 * eta))
+
+    best = -eta * nuclear * (U @ Vt)
+    assert price(best) == pytest.approx(-eta * nuclear**2 / 2)
+    for size in (0.01, 1.0):
+        other = best + size * torch.randn(rows, columns, dtype=FLOAT64, generator=generator)
+        assert price(other) >= price(best) - 1e-12
+    assert min(price(0.99 * best), price(1.01 * best)) > price(best)
+
+
+def test_24_the_quintic_that_converges_is_flat_to_second_order_at_one():
+    a, b, c = 15 / 8, -10 / 8, 3 / 8
+    assert (a + b + c, a + 3 * b + 5 * c, 6 * b + 20 * c) == (1, 0, 0)
+    errors = [1e-2]
+    for _ in range(2):
+        errors.append(1 - float(quintic(torch.tensor(1 - errors[-1], dtype=FLOAT64), 1, (a, b, c))))
+    assert errors[1] == pytest.approx(2.5 * errors[0] ** 3, rel=0.05)  # cubic: p‴(1) / 6 = (6b + 60c) / 6 = 2.5
+    assert errors[2] == pytest.approx(0, abs=1e-15)
 
 
 def test_25_and_27_the_iteration_moves_singular_values_only_and_so_does_its_gram_form():
@@ -184,7 +206,9 @@ def test_26_the_band_is_from_the_minimum_of_the_polynomial_to_the_minimums_image
     peak, trough = sorted(math.sqrt(root) for root in np.roots([5 * c, 3 * b, a]).real)
     low, high = (float(quintic(torch.tensor(trough, dtype=FLOAT64), k)) for k in (1, 2))
     assert (low, high) == (pytest.approx(0.68183, abs=1e-5), pytest.approx(1.13436, abs=1e-5))
+    assert (peak, trough) == (pytest.approx(0.5545, abs=1e-4), pytest.approx(1.0501, abs=1e-4))
     assert float(quintic(torch.tensor(peak, dtype=FLOAT64), 1)) == pytest.approx(1.20237, abs=1e-5)
+    assert float(quintic(torch.tensor(high, dtype=FLOAT64), 1)) == pytest.approx(0.7531, abs=1e-4)
     inside = quintic(torch.linspace(low, high, 10001, dtype=FLOAT64), 1)
     assert inside.min() >= low - 1e-9 and inside.max() <= high + 1e-9  # once in the band, always in it
     tiny = torch.tensor(1e-9, dtype=FLOAT64)
@@ -195,8 +219,9 @@ def test_28_soap_is_adam_in_the_basis():
     assert checks.soap_from_adam() <= 1e-11
 
 
-def test_29_orthogonal_iteration_finds_the_eigenvectors():
+def test_29_orthogonal_iteration_finds_the_eigenvectors_and_keeps_columns_that_stand_in_its_order():
     assert checks.soap_basis() <= 1e-6
+    assert checks.soap_columns_kept() >= 0.75
 
 
 # --- Schedule-Free ----------------------------------------------------------------------------------------------------

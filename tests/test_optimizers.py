@@ -101,8 +101,8 @@ def test_30_soaps_bases_on_a_wide_matrix_are_arbitrary_and_decide_its_steps():
         rank = min(len(Q_L), len(Q_R))
         Q_R = Q_R.clone()
         if rank < len(Q_R):
-            null = len(Q_R) - rank  # eigh sorts upwards
-            Q_R[:, :null] @= torch.linalg.qr(torch.randn(null, null, dtype=torch.float64, generator=generator)).Q
+            null = len(Q_R) - rank  # the smallest eigenvalues come last
+            Q_R[:, rank:] @= torch.linalg.qr(torch.randn(null, null, dtype=torch.float64, generator=generator)).Q
         others.append((Q_L, Q_R))
     assert farthest(end, run(plain_, others)[0]) > 1e-3
 

@@ -486,13 +486,14 @@ def deep_linear(figures: Path) -> Record:
         ax.plot(t, runs[0][:, i], color=OURS, lw=2, alpha=0.6)
         ax.plot(t, shallow[0][:, i], color=GREY, lw=0.8)
         half = half_times(runs[0])[i]
-        ax.annotate(
-            f"half at t = {half:.2f}", (half, s / 2), (6, -4), textcoords="offset points", color=OURS, fontsize=8
-        )
-    ax.text(10, 2.55, "two layers (dotted: the formula)", color=OURS, ha="right")
-    ax.text(10, 2.35, "one layer: every mode at the same pace", color=GREY, ha="right")
+        ax.plot(half, s / 2, "o", color=OURS, ms=4)
+        ax.text(10, s + 0.04, f"half at t = {half:.2f}", color=OURS, fontsize=8, ha="right")  # where nothing moves
+    ax.text(10, 2.6, "two layers (dotted: the formula; dot: half of the strength)", color=OURS, ha="right")
+    ax.text(10, 2.4, "one layer: every mode at the same pace", color=GREY, ha="right")
     ax.set(xlabel="time (learning rate × steps)", ylabel="strength of a mode of the product")
-    ax.set_title("Do two linear layers learn strong modes first, along the curves of the theory?", loc="left")
+    ax.set_title(
+        "Do two linear layers learn strong modes first, along the curves of the theory?", loc="left", fontsize="medium"
+    )
     figure = save_figure(fig, figures / "deep_linear.svg")
     deep, flat = half_times(runs[0]), half_times(shallow[0])
     metrics = {

@@ -147,6 +147,24 @@ def soap_basis() -> float:
     return max(float((M - M.diag().diag()).norm() / M.norm()) for M in off)
 
 
+def soap_columns_kept() -> float:
+    """What the first turn of SOAP's basis leaves of each column in its place: the smallest |q_before · q_after|.
+
+    Each row of the gradients is a third as large as the one above, so eigenvectors are told apart and yet change with
+    every gradient.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sizes = 3.0 ** -torch.arange(6, dtype=torch.float64)
+    grads = sizes[:, None] * torch.randn(2, 6, 6, dtype=torch.float64, generator=generator)
+
+    def basis(steps: int) -> Tensor:
+        s: dict[str, Any] = {}
+        _drive(plain.soap, torch.zeros_like(grads[0]), grads[:steps], s, beta2=0.5, every=2)
+        return s["Q_L"]
+
+    return float((basis(1) * basis(2)).sum(0).abs().min())
+
+
 def schedule_free_from_equations() -> float:
     """Schedule-Free SGD on h/2 w²: the closed form where β = 0, products of 2 × 2 matrices else; README (32), (33)."""
     h, lr, T, w0 = 0.7, 0.2, 50, torch.tensor([2.0], dtype=torch.float64)

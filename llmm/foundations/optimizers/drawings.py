@@ -16,17 +16,19 @@ def trajectories(paths: dict[str, dict[int, Tensor]], condition: float, share: f
     x, y = np.meshgrid(np.linspace(-3.4, 1.6, 80), np.linspace(-1.3, 1.3, 80))
     for ax, (name, both) in zip(axes, paths.items(), strict=True):
         ax.contour(x, y, x**2 / condition + y**2, levels=8, colors="0.88", linewidths=0.7, zorder=0)
-        for (degrees, path), colour, height in zip(both.items(), ("0.35", OURS), (0.12, 0.03), strict=True):
+        for (degrees, path), colour, height in zip(both.items(), ("0.35", OURS), (0.92, 0.83), strict=True):
             ax.plot(path[:, 0], path[:, 1], "-o", color=colour, markersize=1.6, linewidth=0.7)
             text = f"turned by {degrees}°: {len(path) - 1}" if degrees else f"along the axes: {len(path) - 1}"
-            ax.text(0.1, height, text, transform=ax.transAxes, color=colour, fontsize=7.5)
+            # on white, where neither path goes
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+            ax.text(0.98, height, text, transform=ax.transAxes, color=colour, fontsize=7.5, ha="right", bbox=box)
         ax.set_title(name, loc="left", fontsize="medium")
         ax.tick_params(labelsize=7)
         if ax is not axes[0]:
             ax.set_yticklabels([])
     axes[0].set_ylabel("across the valley")
     axes[0].set_xlabel("along the valley")
-    title = f"Does it matter how the valley lies? Steps to {share:.0e} of the first loss, κ = {condition:.0f}"
+    title = f"Does it matter how the valley lies? Steps to 1/{1 / share:,.0f} of the first loss, κ = {condition:.0f}"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 
@@ -49,7 +51,7 @@ def conditioning(
     ax.set_xlim(25, 2e5)
     ax.set_xticks([1e2, 1e3, 1e4])
     ax.set_title(
-        f"How do the steps to {tolerance:.0e} of the distance grow with the condition number?",
+        f"How do the steps to 1/{1 / tolerance:,.0f} of the distance grow with the condition number?",
         loc="left",
         fontsize="medium",
     )
@@ -65,12 +67,8 @@ def counterexample(places: dict[str, list[float]], C: float) -> Any:
     shown = [("Adam", ORANGE, "-"), ("AMSGrad", OURS, "-"), ("Adam, β₂ = 0.999", BASELINE_COLOUR, "--")]
     for name, colour, line in shown:
         ax.plot(range(1, cycles + 1), places[name], line, color=colour)
-    for text, y, colour in (
-        ("Adam ends at the worst point", 0.9, ORANGE),
-        ("AMSGrad", -0.9, OURS),
-        ("Adam with β₂ = 0.999", -0.62, BASELINE_COLOUR),
-    ):
-        ax.annotate(text, (cycles, y), (0, 0), textcoords="offset points", ha="right", va="center", color=colour)
+    for (name, colour, _), y in zip(shown, (0.88, -0.86, -0.7), strict=True):
+        ax.text(cycles, y, f"{name}: {places[name][-1]:.2f}", ha="right", va="center", color=colour)
     ax.axhline(0, color="0.85", linewidth=0.8)
     ax.set_title(
         f"Which end do they find? Slopes {C:.0f}, -1, -1 in turn; the best point is -1", loc="left", fontsize="medium"
@@ -97,13 +95,13 @@ def newton_schulz(
     for (i, o), marker, shade in zip(gradients, "o^", ("0.2", DARK), strict=True):
         ax.semilogx(i[::6], o[::6], marker, color=shade, markersize=3, markerfacecolor="none", markeredgewidth=0.7)
     for text, x, y, colour in (
-        ("1 step", 0.0107, 0.09, "0.35"),
-        ("3 steps", 0.0075, 0.36, LIGHT),
-        ("5 steps", 5.2e-4, 0.42, OURS),
-        ("5 steps that converge to 1", 0.02, 0.24, ORANGE),
+        ("5 steps", 8.5e-4, 0.5, OURS),
+        ("3 steps", 8e-3, 0.43, LIGHT),
     ):
-        ax.text(x, y, text, color=colour)
-    ax.text(1.05e-4, high + 0.015, f"[{low:.3f}, {high:.3f}]: all that began above 0.01", fontsize=8, color="0.35")
+        ax.text(x, y, text, color=colour, ha="right")
+    ax.text(0.031, 0.43, "5 steps that\nconverge to 1", color=ORANGE, va="center", fontsize=8)
+    ax.text(0.13, 0.36, "1 step", color="0.35")
+    ax.text(1.05e-4, high + 0.015, f"[{low:.3f}, {high:.3f}]: all that began above 0.01", fontsize=7.5, color="0.35")
     ax.text(1.15e-4, 1.03, "○ 192 × 192 gradient", fontsize=8)
     ax.text(1.15e-4, 0.96, "△ 512 × 192 gradient", fontsize=8)
     ax.set_ylim(0, 1.3)
@@ -178,8 +176,10 @@ def learning_rates(bowls: dict[str, list[dict[str, Any]]]) -> Any:
     return figure
 
 
-def update_ratios(ratios: dict[str, list[list[float]]], ranks: dict[str, list[list[float]]]) -> Any:
-    """Relative size and stable rank of the update at every step, of every seed."""
+def update_ratios(
+    ratios: dict[str, list[list[float]]], ranks: dict[str, list[list[float]]], summary: dict[str, Any], middle: slice
+) -> Any:
+    """Relative size and stable rank of the update at every step, the median of the seeds; `summary` over `middle`."""
     figure, axes = new_figure(7.0, 3.4, columns=2)
     colours = dict(zip(ratios, ("0.55", OURS, ORANGE, DARK, LIGHT), strict=True))
     for values, ax in ((ratios, axes[0]), (ranks, axes[1])):
@@ -188,21 +188,21 @@ def update_ratios(ratios: dict[str, list[list[float]]], ranks: dict[str, list[li
             ax.plot(np.arange(1, len(curve) + 1), curve, color=colours[name], linewidth=1.1)
             if ax is axes[1]:
                 height = float(curve[-40:].mean()) + {"AdamW": 0.5, "momentum": -0.6}.get(name, 0.0)
-                ax.text(len(curve) + 4, height, name, va="center", color=colours[name], fontsize=8)
+                text = f"{name} {summary[name]['stable_rank']['mean']:.1f}"
+                ax.text(len(curve) + 4, height, text, va="center", color=colours[name], fontsize=8)
         ax.set_xlabel("step")
     axes[0].set_yscale("log")
     axes[0].set_ylim(1e-4, 0.3)
-    axes[1].set_xlim(0, 250)
+    axes[1].set_xlim(0, 275)
+    axes[1].set_xticks(range(0, 201, 50))
     axes[1].set_ylim(0)
-    axes[0].text(
-        0.97,
-        0.95,
-        "Muon and Lion on top,\nmomentum at the bottom",
-        transform=axes[0].transAxes,
-        ha="right",
-        va="top",
-        fontsize=8,
-    )
+    # the curves lie close together, so their names stand below all of them, in their order
+    below = axes[0].transAxes
+    axes[0].text(0.05, 0.37, f"median of\nsteps {middle.start} to {middle.stop}", transform=below, fontsize=7.5)
+    ordered = sorted(summary, key=lambda name: -summary[name]["ratio"]["mean"])
+    for place, name in enumerate(ordered):
+        text = f"{name} {summary[name]['ratio']['mean']:.4f}"
+        axes[0].text(0.05, 0.31 - 0.065 * place, text, transform=below, color=colours[name], fontsize=8)
     axes[0].set_title("How large is a step? ‖ΔW‖ / ‖W‖", loc="left", fontsize="medium")
     axes[1].set_title("In how many directions? ‖ΔW‖² / ‖ΔW‖₂²", loc="left", fontsize="medium")
     return figure

@@ -202,9 +202,10 @@ def soap(
     """SOAP: Adam in the eigenbasis of Shampoo's preconditioners L = E[ggᵀ] (m, m) and R = E[gᵀg] (n, n).
 
     m is kept in the original basis, v in the rotated one. The bases, s["Q_L"] and s["Q_R"], are found exactly from the
-    first gradient and then turned every `every` steps, after the update, by one step of orthogonal iteration:
-    Q ← qr(LQ). A parameter that is no matrix is moved by `adamw`. Source: 2409.11321, algorithm 3 with Adam's bias
-    corrections; README (28).
+    first gradient, largest eigenvalue first, and then turned every `every` steps, after the update, by one step of
+    orthogonal iteration: Q ← qr(LQ). That settles in falling order, and from a rising one the columns would change
+    places and leave v behind: README (29). A parameter that is no matrix is moved by `adamw`. Source: 2409.11321,
+    algorithm 3 with Adam's bias corrections; README (28).
     """
     if g.ndim != 2:
         return adamw(w, g, s, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
@@ -212,7 +213,7 @@ def soap(
     s["L"] = beta2 * s.get("L", 0) + (1 - beta2) * g @ g.T
     s["R"] = beta2 * s.get("R", 0) + (1 - beta2) * g.T @ g
     if t == 1:
-        s["Q_L"], s["Q_R"] = (torch.linalg.eigh(s[side]).eigenvectors for side in "LR")
+        s["Q_L"], s["Q_R"] = (torch.linalg.eigh(s[side]).eigenvectors.flip(1) for side in "LR")
     Q_L, Q_R = s["Q_L"], s["Q_R"]
 
     s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g

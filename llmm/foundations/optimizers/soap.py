@@ -60,7 +60,8 @@ def _steps(G: Tensor, states: States, t: int, group: dict[str, Any]) -> Tensor:
     L = _accumulate(column(states, "L"), G @ G.mT, beta2)
     R = _accumulate(column(states, "R"), G.mT @ G, beta2)
     if t == 1:
-        Q_L, Q_R = torch.linalg.eigh(L).eigenvectors, torch.linalg.eigh(R).eigenvectors
+        # eigenvalues falling, the order in which the iteration settles: README (29)
+        Q_L, Q_R = (torch.linalg.eigh(M).eigenvectors.flip(-1) for M in (L, R))
         _store(states, Q_L, Q_R)
     else:
         Q_L, Q_R = torch.stack(column(states, "Q_L")), torch.stack(column(states, "Q_R"))
