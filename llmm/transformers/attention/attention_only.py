@@ -5,7 +5,7 @@ weights and patterns. Every layer adds to the residual stream, from which the ne
 Source: Olsson et al. 2022 (2209.11895), and the mathematical framework it builds on.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +26,37 @@ class AttentionOnly(nn.Module):
         )
         self.unembedding = nn.Linear(d_model, vocab_size, bias=False)
 
-    def forward(self, tokens_BT: Tensor, without: Collection[tuple[int, int]] = ()) -> Tensor:
-        """Logits for the token after each; the heads (layer, head) in `without` are silenced, their output set to 0."""
-        return self.look(tokens_BT, without)[0]
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        without: Collection[tuple[int, int]] = (),
+        hidden: Mapping[int, int] | None = None,
+    ) -> Tensor:
+        """Logits for the token after each. The two arguments break the model in one place, to see what hangs on it.
 
-    def look(self, tokens_BT: Tensor, without: Collection[tuple[int, int]] = ()) -> tuple[Tensor, list[Tensor]]:
+        Heads (layer, head) in `without` are silenced, their output set to 0. `hidden` maps a layer to a distance: no
+        head of it may look exactly so many tokens back.
+        """
+        return self.look(tokens_BT, without, hidden)[0]
+
+    def look(
+        self,
+        tokens_BT: Tensor,
+        without: Collection[tuple[int, int]] = (),
+        hidden: Mapping[int, int] | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
         """Logits (B, T, V) and where every head of every layer looked, a list of (B, H, T, T)."""
         x_BTD, seen = self.embedding(tokens_BT), []
         for layer, (norm, attention) in enumerate(zip(self.norms, self.layers, strict=False)):
-            mixed_BHTd, weights_BHTT = attention.look(norm(x_BTD))
-            silenced = [h for h in range(attention.n_head) if (layer, h) in without]
-            if silenced:
-                mixed_BHTd = mixed_BHTd.index_fill(1, torch.tensor(silenced), 0.0)
+            extra = _at_distance(hidden[layer], tokens_BT.shape[1]) if hidden and layer in hidden else 0.0
+            mixed_BHTd, weights_BHTT = attention.look(norm(x_BTD), extra=extra)
+            silenced = [head for head in range(attention.n_head) if (layer, head) in without]
+            mixed_BHTd = mixed_BHTd.index_fill(1, torch.tensor(silenced, dtype=torch.long), 0.0)
             x_BTD = x_BTD + attention.o_proj(join_heads(mixed_BHTd))
             seen.append(weights_BHTT)
         return self.unembedding(self.norms[-1](x_BTD)), seen
+
+
+def _at_distance(distance: int, T: int) -> Tensor:
+    """(T, T): -inf where the key stands `distance` before the query, else 0."""
+    return torch.zeros(T, T).masked_fill(torch.eye(T).roll(-distance, 1).bool().tril(), -torch.inf)

@@ -7,7 +7,7 @@ Source: Olsson et al. 2022 (2209.11895).
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -43,12 +43,16 @@ def repetition_loss(logits_BTV: Tensor, tokens_BT: Tensor, period_B: Tensor) -> 
 
 
 def accuracy(
-    model: AttentionOnly, tokens_BT: Tensor, period_B: Tensor, without: Collection[tuple[int, int]] = ()
+    model: AttentionOnly,
+    tokens_BT: Tensor,
+    period_B: Tensor,
+    without: Collection[tuple[int, int]] = (),
+    hidden: Mapping[int, int] | None = None,
 ) -> float:
-    """Share of the predictable tokens that get the highest logit, with the heads in `without` silenced."""
+    """Share of the predictable tokens that get the highest logit, with the model broken as `forward` says."""
     known_BT = predictable(period_B, tokens_BT.shape[1])
     with torch.no_grad():
-        right_BT = model(tokens_BT, without)[:, :-1].argmax(-1) == tokens_BT[:, 1:]
+        right_BT = model(tokens_BT, without, hidden)[:, :-1].argmax(-1) == tokens_BT[:, 1:]
     return float(right_BT[known_BT].double().mean())
 
 

@@ -50,8 +50,13 @@ class MultiHeadAttention(nn.Module):
         mixed_BHTd, _ = self.look(x_BTD, cache)
         return self.o_proj(join_heads(mixed_BHTd))
 
-    def look(self, x_BTD: Tensor, cache: LayerCache | WindowCache | None = None) -> tuple[Tensor, Tensor]:
-        """What each head found, (B, H, T, d), and where it looked, (B, H, T, S): `forward` before `o_proj`."""
+    def look(
+        self, x_BTD: Tensor, cache: LayerCache | WindowCache | None = None, extra: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """What each head found, (B, H, T, d), and where it looked, (B, H, T, S): `forward` before `o_proj`.
+
+        `extra` is added to the pattern's bias, so that an experiment can hide more: it broadcasts to (B, H, T, S).
+        """
         query_BHTd = split_heads(self.q_proj(x_BTD), self.n_head)
         key_BKTd = split_heads(self.k_proj(x_BTD), self.n_kv_head)
         value_BKTd = split_heads(self.v_proj(x_BTD), self.n_kv_head)
@@ -65,7 +70,7 @@ class MultiHeadAttention(nn.Module):
             key_BKTd, value_BKTd = cache.append(key_BKTd, value_BKTd)
         first = end - key_BKTd.shape[2]  # a window cache has forgotten what came before
         bias = self.pattern.bias(torch.arange(start, end), torch.arange(first, end), x_BTD.dtype).to(x_BTD.device)
-        return attention(query_BHTd, key_BKTd, value_BKTd, bias)
+        return attention(query_BHTd, key_BKTd, value_BKTd, bias + extra)
 
 
 def pooled_heads(weight_HdD: Tensor, n_head: int, n_kv_head: int) -> Tensor:

@@ -16,17 +16,13 @@ class Pattern:
     """What is added to the score of a query at position i for a key at position j, by the distance i - j.
 
     `causal`: no key after the query. `window`: only keys less than so many positions away, the query's own included, so
-    that a causal window of 1 sees itself alone. `slopes`, one a head: -slope · |i - j| (ALiBi). Raises ValueError for a
-    window below 1.
+    that a causal window of 1 sees itself alone. `slopes`, one a head: -slope · |i - j| (ALiBi). A window below 1 is
+    refused by both methods with a ValueError.
     """
 
     causal: bool = True
     window: int | None = None
     slopes: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"a window of {self.window} lets a query see nothing, not even itself")
 
     def bias(self, query_positions_T: Tensor, key_positions_S: Tensor, dtype: torch.dtype) -> Tensor:
         """(T, S), or (H, T, S) with slopes: 0 or the slope's share where the key may be seen, -inf where not."""
@@ -47,6 +43,8 @@ class Pattern:
 
     def _distances(self) -> tuple[float, float]:
         """The smallest and the largest i - j at which a key is seen."""
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"a window of {self.window} lets a query see nothing, not even itself")
         farthest = math.inf if self.window is None else self.window - 1
         return (0 if self.causal else -farthest), farthest
 

@@ -55,20 +55,19 @@ def decay_bound(distances_N: Tensor, d_head: int, theta: float) -> Tensor:
     return partial_sums_Ni.abs().mean(-1)
 
 
-def shift_error(
-    query_Nd: Tensor, key_Nd: Tensor, distance: int, shifts: Tensor, theta: float, dtype: torch.dtype,
+def shift_errors(
+    query_Nd: Tensor, key_Nd: Tensor, shifts_P: Tensor, distance: int, theta: float, dtype: torch.dtype,
     tables: torch.dtype | None = None,
 ) -> Tensor:  # fmt: skip
-    """(N,) largest change of each score q_N · k_N when both positions move by `shifts`; it should be none.
+    """(N, P): how far each score q_N · k_N is off its value at the first shift when both positions move by `shifts_P`.
 
-    Queries stand at `distance` + shift, keys at shift. Rotation and products are in `dtype`, positions and angles in
-    `tables` (also `dtype` unless given) and rounded to `dtype` afterwards.
+    Queries stand at shift + `distance`, keys at shift, so it should be 0. Rotation and products are in `dtype`;
+    positions and angles in `tables` (also `dtype` unless given), their sines and cosines rounded to `dtype`.
     """
-    d = query_Nd.shape[-1]
 
-    def turned(x_Nd: Tensor, positions: Tensor) -> Tensor:
-        cos, sin = (table.to(dtype) for table in rope_at(positions, d, theta, tables or dtype))
+    def turned(x_Nd: Tensor, positions_P: Tensor) -> Tensor:
+        cos, sin = (table.to(dtype) for table in rope_at(positions_P, x_Nd.shape[-1], theta, tables or dtype))
         return rotate(x_Nd.to(dtype)[:, None], cos, sin)
 
-    scores_NP = (turned(query_Nd, shifts + distance) * turned(key_Nd, shifts)).sum(-1).double()
-    return (scores_NP - scores_NP[:, :1]).abs().amax(-1)
+    scores_NP = (turned(query_Nd, shifts_P + distance) * turned(key_Nd, shifts_P)).sum(-1).double()
+    return (scores_NP - scores_NP[:, :1]).abs()

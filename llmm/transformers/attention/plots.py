@@ -1,0 +1,186 @@
+"""The figures of this milestone's experiments: drawing only, every number comes from experiments.py."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+
+WARM = "#c05621"
+GREEN = "#2f855a"
+VIOLET = "#6b46c1"
+DARK = "0.15"
+
+
+def softmax_entropy(entropies: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
+    """Entropy against width for the three scales, with the law for many keys."""
+    figure, axes = new_figure()
+    widths = np.array(list(entropies["1/√d"]))
+    for name, colour in (("1/√d", OURS), ("no scale", WARM), ("1/d", BASELINE_COLOUR)):
+        axes.semilogx(widths, [np.mean(entropies[name][d]) for d in widths], "o-", color=colour, markersize=3.5, base=2)
+    smooth = np.linspace(4, metrics["freezing_width"], 60)
+    axes.semilogx(smooth, metrics["log_keys"] - smooth / 2, ":", color=WARM, base=2)
+    axes.axhline(metrics["log_keys"], color="0.8", linewidth=0.8, zorder=0)
+    axes.text(1100, metrics["log_keys"] + 0.07, "most there can be: log 128", color="0.5", ha="right", fontsize=8)
+    scaled, bare = metrics["scaled_wide"]["mean"], metrics["unscaled_wide"]["mean"]
+    axes.text(1150, scaled, f"scaled by 1/√d\n{scaled:.2f} nats", color=OURS, va="center")
+    axes.text(1150, bare, f"not scaled\n{bare:.2f} nats", color=WARM, va="center")
+    axes.text(1150, metrics["one_over_d_wide"]["mean"] + 0.02, "1/d", color=BASELINE_COLOUR, va="center")
+    axes.text(6.6, 0.5, "log S - d/2,\nmany keys", color=WARM, fontsize=8, ha="right", va="center")
+    axes.set(xlabel="width of a head d", ylabel="entropy of a query's weights, nats", xlim=(3.6, 3000), ylim=(0, 5.2))
+    axes.set_xticks(widths, [str(d) for d in widths])
+    axes.minorticks_off()
+    _title(axes, "Why divide by √d? Without it, wide heads look at a single key before they have learnt anything")
+    return save_figure(figure, path)
+
+
+def rope_shift(errors: dict[str, list[Tensor]], metrics: dict[str, Any], path: Path) -> Path:
+    """Running maximum of the error against the shift, one line a number format."""
+    figure, axes = new_figure()
+    colours = {"float64": GREEN, "float32": OURS, "bfloat16, tables in float32": VIOLET, "bfloat16": WARM}
+    for name, found in errors.items():
+        runs = np.array([np.maximum.accumulate(error.numpy()) for error in found])
+        shifts = np.arange(runs.shape[1])
+        shown = runs.mean(axis=0) > 0
+        axes.loglog(shifts[shown], runs.mean(axis=0)[shown], color=colours[name], linewidth=1.6)
+        end = runs[:, -1].mean()
+        axes.text(2300, end, f"{name}\n{end:.0e}" if end < 1e-2 else f"{name}\n{end:.1f}", color=colours[name], va="center")
+    axes.axhline(metrics["deviation_of_a_score"], color="0.6", linewidth=0.8)
+    axes.text(1.1, metrics["deviation_of_a_score"] * 1.5, "deviation of a score: 8", color="0.4", fontsize=8)
+    axes.set(
+        xlabel="positions by which query and key are moved together", ylabel="largest change of a score so far",
+        xlim=(1, 60_000), ylim=(1e-15, 300),
+    )  # fmt: skip
+    axes.set_xticks([1, 10, 100, 1000, 2048], ["1", "10", "100", "1000", "2048"])
+    axes.minorticks_off()
+    _title(axes, "Moving query and key together must change nothing. How much does it in each number format?")
+    return save_figure(figure, path)
+
+
+def rope_decay(
+    distances: Tensor, kernels: dict[str, Tensor], bound: Tensor, deviation: Tensor, metrics: dict[str, Any], path: Path
+) -> Path:
+    """Share of the score left against distance: equal vectors for three bases, the bound, unrelated vectors."""
+    figure, axes = new_figure()
+    at = np.maximum(distances.numpy(), 0.7)
+    colours = {"theta 100": BASELINE_COLOUR, "theta 10,000": OURS, "theta 1,000,000": GREEN}
+    for name, values in kernels.items():
+        axes.semilogx(at, values, color=colours[name], linewidth=1.2)
+    axes.semilogx(at, bound, ":", color=DARK, linewidth=1.2)
+    axes.semilogx(at, deviation, color=WARM, linewidth=1.2)
+    ends = {name: float(values[-1]) for name, values in kernels.items()}
+    axes.text(2400, ends["theta 10,000"] + 0.02, f"equal, base 10⁴\n{ends['theta 10,000']:.2f}", color=OURS, va="center")
+    axes.text(2400, ends["theta 1,000,000"], f"equal, base 10⁶\n{ends['theta 1,000,000']:.2f}", color=GREEN, va="center")
+    axes.text(2400, ends["theta 100"] - 0.07, "equal, base 10²", color=BASELINE_COLOUR, va="center")
+    axes.text(2400, float(deviation[-1]), "unrelated:\ndeviation", color=WARM, va="center")
+    axes.text(330, float(bound[distances.tolist().index(328)]) + 0.05, "the paper's bound", color=DARK, fontsize=8)
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    axes.set(xlabel="distance of query and key, tokens", ylabel="share of the score at distance 0", xlim=(0.7, 14_000))
+    axes.set_xticks([0.7, 1, 10, 100, 1000, 2048], ["0", "1", "10", "100", "", "2048"])
+    axes.minorticks_off()
+    _title(axes, "Does rotation make far tokens count less? Those like the query do, unrelated ones do not")
+    return save_figure(figure, path)
+
+
+def memory(lengths: list[int], peaks: dict[str, list[int]], metrics: dict[str, Any], path: Path) -> Path:
+    """Peak megabytes against length, log-log."""
+    figure, axes = new_figure()
+    colours = {
+        "by the formula": WARM, "tiled": OURS, "tiled, 512 a side": BASELINE_COLOUR, "torch's kernel": GREEN,
+    }  # fmt: skip
+    labels = {
+        "by the formula": f"by the formula: slope {metrics['slope_formula']:.2f}\n{metrics['megabytes_formula']:.0f} MB",
+        "tiled": f"tiled, 128 a side: slope {metrics['slope_tiled']:.2f}\n{metrics['megabytes_tiled']:.1f} MB",
+        "tiled, 512 a side": "tiled, 512 a side",
+        "torch's kernel": f"torch's kernel: slope {metrics['slope_torch']:.2f}",
+    }
+    for name, values in peaks.items():
+        megabytes = np.array(values) / 1e6
+        axes.loglog(lengths, megabytes, "o-", color=colours[name], markersize=3.5, base=2)
+        axes.text(4500, megabytes[-1], labels[name], color=colours[name], va="center")
+    axes.set_yscale("log", base=10)
+    axes.set(
+        xlabel="tokens T", ylabel="peak of forward and backward, MB", xlim=(220, 26_000),
+    )  # fmt: skip
+    axes.set_xticks(lengths, [f"{T:,}" for T in lengths])
+    axes.minorticks_off()
+    _title(axes, "How does attention's memory grow with the text? One head, d = 32, float32")
+    return save_figure(figure, path)
+
+
+def cache_sizes(gib: dict[str, float], metrics: dict[str, Any], path: Path) -> Path:
+    """One bar a kind of attention, longest first."""
+    figure, axes = new_figure(height=3.2)
+    names = sorted(gib, key=lambda name: gib[name])
+    colours = [OURS if name.startswith("latent") else BASELINE_COLOUR for name in names]
+    axes.barh(names, [gib[name] for name in names], color=colours, height=0.65)
+    for row, name in enumerate(names):
+        share = "" if name == "multi-head" else f", {gib['multi-head'] / gib[name]:.3g} times less"
+        axes.text(gib[name] + 0.15, row, f"{gib[name]:.4g} GiB{share}", va="center", fontsize=8)
+    axes.set(xlabel="cache of one conversation, GiB", xlim=(0, 19))
+    axes.tick_params(axis="y", length=0)
+    figure.suptitle(
+        "What does a context of 32,768 tokens weigh? 32 layers, 32 heads of 128, bfloat16", x=0.01, ha="left", fontsize=10
+    )
+    return save_figure(figure, path)
+
+
+def induction_heads(
+    curves: dict[str, list[list[tuple[int, float]]]], metrics: dict[str, Any], path: Path
+) -> Path:
+    """Accuracy against training steps, every seed a line."""
+    figure, axes = new_figure()
+    colours = {"two layers": OURS, "one layer": WARM, "one layer, period always 16": BASELINE_COLOUR}
+    for name, found in curves.items():
+        for curve in found:
+            steps, reached = zip(*curve, strict=True)
+            axes.plot(steps, reached, color=colours[name], linewidth=1.3, alpha=0.8)
+    last = curves["two layers"][0][-1][0]
+    two, one, fixed = (metrics[key]["mean"] for key in ("two_layers", "one_layer", "one_layer_fixed_period"))
+    axes.text(last * 1.02, two + 0.012, f"two layers: {two:.3f}", color=OURS, va="bottom")
+    axes.text(last * 1.02, one + 0.01, f"one layer: {one:.3f}", color=WARM, va="bottom")
+    axes.text(last * 1.02, fixed - 0.02, f"one layer, one period\nfor all texts: {fixed:.3f}", color=BASELINE_COLOUR, va="top")
+    chance = metrics["guessing_in_the_period"]
+    axes.axhline(chance, color="0.7", linewidth=0.8, linestyle=":")
+    axes.text(last * 1.02, chance - 0.01, f"guessing in the period: {chance:.3f}", color="0.4", va="top", fontsize=8)
+    axes.set(
+        xlabel="training steps", ylabel="share of knowable tokens guessed right", xlim=(0, last * 1.42), ylim=(0, 1.06)
+    )
+    _title(axes, "Who can continue a repeated random sequence? Two layers of attention, not one")
+    return save_figure(figure, path)
+
+
+def head_patterns(seen: list[Tensor], metrics: dict[str, Any], path: Path) -> Path:
+    """The weights of every head on one text, and the strongest induction head on texts of other periods."""
+    import matplotlib.pyplot as plt
+
+    from llmm.figures import STYLE
+
+    figure, _ = new_figure(width=8.5, height=5.2)
+    figure.clear()
+    n_head = seen[0].shape[1]
+    with plt.rc_context(STYLE):
+        grid = figure.subplots(2, n_head, sharex=True, sharey=True)
+    for layer, row in enumerate(grid):
+        for head, axes in enumerate(row):
+            axes.imshow(seen[layer][0, head].detach().numpy(), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(f"layer {layer + 1}, head {head + 1}", loc="left", fontsize=9)
+            axes.set_xticks([0, 20, 40, 60])
+            axes.set_yticks([0, 20, 40, 60])
+        row[0].set_ylabel("query's position")
+    for axes in grid[1]:
+        axes.set_xlabel("key's position")
+    intact, cut = metrics["intact"]["mean"], metrics["without_previous_token_heads"]["mean"]
+    figure.suptitle(
+        "Where do the heads look? Layer 1 one token back; layer 2 to the token after the last one like the present: the "
+        f"induction stripe.\nWith layer 1's previous-token heads the model continues {intact:.3f} of the tokens, "
+        f"without them {cut:.3f}.",
+        x=0.01, ha="left", fontsize=10,
+    )  # fmt: skip
+    return save_figure(figure, path)
+
+
+def _title(axes: Any, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=10)
