@@ -21,9 +21,7 @@ class AttentionOnly(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.norms = nn.ModuleList(nn.RMSNorm(d_model) for _ in range(n_layer + 1))  # the last before the unembedding
-        self.layers = nn.ModuleList(
-            MultiHeadAttention(d_model, n_head, rope_theta=rope_theta) for _ in range(n_layer)
-        )
+        self.layers = nn.ModuleList(MultiHeadAttention(d_model, n_head, rope_theta=rope_theta) for _ in range(n_layer))
         self.unembedding = nn.Linear(d_model, vocab_size, bias=False)
 
     def forward(

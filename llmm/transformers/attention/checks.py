@@ -373,7 +373,7 @@ def order_blindness() -> float:
 
 
 def rope_error() -> float:
-    """Rotation against complex numbers, scores against the distance alone, lengths kept: largest difference, float64."""
+    """Rotation against complex numbers, scores against the distance alone, lengths kept: largest difference."""
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(6, 8, generator=generator, dtype=torch.float64) for _ in range(2))
     positions, theta = torch.tensor([0, 1, 2, 17, 300, 2047]), 500.0
@@ -640,14 +640,10 @@ def _against_torch(way: Way, dtype: torch.dtype) -> float:
     return worst
 
 
-def _inputs(
-    B: int, H: int, K: int, T: int, S: int, d: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(B: int, H: int, K: int, T: int, S: int, d: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Query (B, H, T, d), key and value (B, K, S, d), N(0, 1), asking for gradients."""
     shapes = ((B, H, T, d), (B, K, S, d), (B, K, S, d))
-    query, key, value = (
-        _normal(*shape, seed=seed).to(dtype).requires_grad_() for seed, shape in enumerate(shapes)
-    )
+    query, key, value = (_normal(*shape, seed=seed).to(dtype).requires_grad_() for seed, shape in enumerate(shapes))
     return query, key, value
 
 

@@ -16,7 +16,7 @@ def entropy(weights: Tensor) -> Tensor:
 
 
 def slope(weights: Tensor) -> Tensor:
-    """1 - Σ p² along the last axis: the trace of the softmax's Jacobian, what is left of a gradient through it (2.3)."""
+    """1 - Σ p² along the last axis: the trace of the softmax's Jacobian, what a gradient can get through (2.5)."""
     return 1 - weights.square().sum(-1)
 
 

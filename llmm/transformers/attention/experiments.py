@@ -4,7 +4,6 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,9 +96,9 @@ def softmax_entropy(figures: Path) -> Record:
         "{scaled_wide[mean]:.2f} nats at any width, {scaled_predicted:.2f} predicted and {log_keys:.2f} the most there "
         "can be; without it {unscaled_narrow[mean]:.2f} at d = 16 and {unscaled_wide[mean]:.3f} at d = 1024, where "
         "{unscaled_slope_wide[mean]:.3f} of the slope is left.",
-        negative="The formula for many keys falls too fast for {0} of them: at d = 8 it says {{predicted_at_8:.2f}} "
-        "and {{unscaled_at_8[mean]:.2f}} is measured. 1/d is no cure: the weights become uniform, with "
-        "{{one_over_d_wide[mean]:.3f}} nats.".format(KEYS),
+        negative="The formula for many keys falls too fast for 128 of them: at d = 8 it says {predicted_at_8:.2f} and "
+        "{unscaled_at_8[mean]:.2f} is measured. 1/d is no cure: the weights become uniform, with "
+        "{one_over_d_wide[mean]:.3f} nats.",
     )
 
 
@@ -195,8 +194,8 @@ def rope_decay(figures: Path) -> Record:
         ),
         figure=figure,
         found="A key equal to its query keeps {kernel[at_16]:.2f} of its score 16 tokens away, {kernel[at_256]:.2f} at "
-        "256 and {kernel[at_2048]:.2f} at 2,048 with base 10,000; with base 1,000,000 {kernel_theta_1000000[at_2048]:.2f} "
-        "are left.",
+        "256 and {kernel[at_2048]:.2f} at 2,048 with base 10,000; with base 1,000,000 "
+        "{kernel_theta_1000000[at_2048]:.2f} are left.",
         negative="Nothing decays for a key that has nothing to do with the query: its score's deviation far away is "
         "{random_far_over_near[mean]:.3f} of that at distance 0. And the fall is not steady: the kernel rises at "
         "{rises_again} of {distances} steps.",
@@ -334,9 +333,11 @@ def cache_sizes(figures: Path) -> Record:
         metrics=round_metrics(metrics),
         seeds=[],
         ablation=round_metrics(
-            [{"changed": name, "GiB": gib[name], "bytes a token and layer": formula[name] / n_layer / tokens}
-             for name in formula]
-        ),  # fmt: skip
+            [
+                {"changed": name, "GiB": gib[name], "bytes a token and layer": formula[name] / n_layer / tokens}
+                for name in formula
+            ]
+        ),
         figure=figure,
         found="Multi-head attention keeps {multi_head_gib:.0f} GiB for 32,768 tokens, a latent cache "
         "{latent_gib:.2f} GiB: {latent_saves:.1f} times less, as much as {latent_in_key_heads:.2f} key heads. What the "
@@ -357,7 +358,7 @@ def _bytes(*tensors: Tensor) -> int:
 # --- heads that work together -----------------------------------------------------------------------------------------
 
 VOCABULARY, TEXT, PERIODS = 48, 64, range(8, 25)
-STEPS, BATCH, RATE = 240, 16, 1e-2
+STEPS, BATCH, RATE = 300, 16, 1e-2
 
 
 def induction_heads(figures: Path) -> Record:
@@ -399,9 +400,9 @@ def induction_heads(figures: Path) -> Record:
             ]
         ),
         figure=figure,
-        found="Two layers continue {two_layers[mean]:.3f} of the tokens, one layer {one_layer[mean]:.3f}, where guessing "
-        "among the tokens of the period gives {guessing_in_the_period:.3f}. Two layers learn it at once: from half to "
-        "nearly all between steps {steps_to_half[mean]:.0f} and {steps_to_0_95[mean]:.0f}.",
+        found="Two layers continue {two_layers[mean]:.3f} of the tokens, one layer {one_layer[mean]:.3f}, where "
+        "guessing among the tokens of the period gives {guessing_in_the_period:.3f}. Two layers learn it all of a "
+        "sudden: from half to nearly all between steps {steps_to_half[mean]:.0f} and {steps_to_0_95[mean]:.0f}.",
         negative="With one period for all texts a single layer reaches {one_layer_fixed_period[mean]:.3f} by looking a "
         "fixed number of tokens back: the task without random periods would have shown nothing.",
     )
@@ -430,9 +431,7 @@ def head_patterns(figures: Path) -> Record:
             "strongest previous-token head": float(previous.max()),
             "strongest induction head": float(after_last.max()),
         }
-        row |= {
-            f"layer 1 may not look {n} back": accuracy(model, tokens, period, hidden={0: n}) for n in (1, 2, 3)
-        }
+        row |= {f"layer 1 may not look {n} back": accuracy(model, tokens, period, hidden={0: n}) for n in (1, 2, 3)}
         row |= {
             f"texts of {T}, periods {periods[0]} to {periods[-1]}": accuracy(model, *_fresh(periods, seed, T))
             for T, periods in ((2 * TEXT, PERIODS), (2 * TEXT, range(25, 49)))

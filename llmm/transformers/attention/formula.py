@@ -91,8 +91,6 @@ class _ByHand(torch.autograd.Function):
         return *grads, grad_bias
 
 
-def attention_by_hand(
-    query_BHTd: Tensor, key_BKSd: Tensor, value_BKSe: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    """The output of `attention`, (B, H, T, e), whose gradients are those of `attention_backward`; once differentiable."""
+def attention_by_hand(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSe: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The output of `attention`, (B, H, T, e), with `attention_backward` for a backward; once differentiable."""
     return _ByHand.apply(query_BHTd, key_BKSd, value_BKSe, bias)

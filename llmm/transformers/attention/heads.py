@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def split_heads(x_BTD: Tensor, n_head: int) -> Tensor:
-    """(B, T, H·d) -> (B, H, T, d): head h gets the channels h·d to (h + 1)·d. Raises ValueError if H does not divide."""
+    """(B, T, H·d) -> (B, H, T, d): head h gets channels h·d to (h + 1)·d. Raises ValueError for a remainder."""
     B, T, D = x_BTD.shape
     if D % n_head:
         raise ValueError(f"{D} channels do not divide into {n_head} heads")
@@ -33,6 +33,6 @@ def share_heads(x_BKSd: Tensor, n_head: int) -> Tensor:
 
 
 def gather_heads(grad_BHSd: Tensor, n_kv_head: int) -> Tensor:
-    """(B, H, S, d) -> (B, K, S, d): the transpose of `share_heads`, which is its backward: readers' gradients add up."""
+    """(B, H, S, d) -> (B, K, S, d): the transpose of `share_heads`, and its backward: readers' gradients add up."""
     B, H, S, d = grad_BHSd.shape
     return grad_BHSd.view(B, n_kv_head, H // n_kv_head, S, d).sum(2)

@@ -3,7 +3,7 @@
 Keys and values of H heads are linear in one latent c of C numbers, so c is all that has to be kept. Better still, they
 never have to be made: the matrix that would expand c into keys can be moved over to the query (q · Wc = Wᵀq · c), and
 the one for values to behind the mean. So *absorbed*, it is multi-query attention with one wide head, the latent itself.
-Rotation by position does not commute with those matrices, so a few channels of their own, shared by all heads, carry it.
+Rotation by position does not commute with those matrices, so a few channels apart, shared by all heads, carry it.
 Source: DeepSeek-AI 2024 (2405.04434), section 2.1; names of layers there in comments.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llmm.transformers.attention.formula import attention
 from llmm.transformers.attention.heads import join_heads, split_heads
-from llmm.transformers.attention.patterns import Pattern
+from llmm.transformers.attention.patterns import CAUSAL
 from llmm.transformers.attention.rope import rotate
 from llmm.transformers.attention.rope_relative import rope_at
 
@@ -71,7 +71,7 @@ class LatentAttention(nn.Module):
         if cache is not None:
             latent_BSC, rope_key_BSR = cache.append(latent_BSC, rope_key_BSR)
 
-        bias = Pattern().bias(positions_T, torch.arange(latent_BSC.shape[1], device=x_BTD.device), x_BTD.dtype)
+        bias = CAUSAL.bias(positions_T, torch.arange(latent_BSC.shape[1], device=x_BTD.device), x_BTD.dtype)
         mix = self._absorbed if absorbed else self._expanded
         return self.o_proj(join_heads(mix(content_BHTd, turned_BHTR, latent_BSC, rope_key_BSR, bias)))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from llmm.transformers.attention.formula import attention
 from llmm.transformers.attention.heads import join_heads, split_heads
 from llmm.transformers.attention.kv_cache import LayerCache
-from llmm.transformers.attention.patterns import Pattern
+from llmm.transformers.attention.patterns import CAUSAL, Pattern
 from llmm.transformers.attention.rope import rotate
 from llmm.transformers.attention.rope_relative import rope_at
 from llmm.transformers.attention.window_cache import WindowCache
@@ -30,14 +30,16 @@ class MultiHeadAttention(nn.Module):
         d_model: int,
         n_head: int,
         n_kv_head: int | None = None,
-        pattern: Pattern = Pattern(),
+        pattern: Pattern = CAUSAL,
         rope_theta: float | None = None,
     ) -> None:
         """Raises ValueError where the heads do not divide the width or the key heads the heads."""
         super().__init__()
         self.n_head, self.n_kv_head = n_head, n_head if n_kv_head is None else n_kv_head
         if d_model % n_head or n_head % self.n_kv_head:
-            raise ValueError(f"{d_model} channels, {n_head} heads, {self.n_kv_head} key heads: each must divide the last")
+            raise ValueError(
+                f"{d_model} channels, {n_head} heads, {self.n_kv_head} key heads: each must divide the last"
+            )
         self.pattern, self.rope_theta = pattern, rope_theta
         d_head = d_model // n_head
         self.q_proj = nn.Linear(d_model, n_head * d_head, bias=False)

@@ -49,6 +49,9 @@ class Pattern:
         return (0 if self.causal else -farthest), farthest
 
 
+CAUSAL = Pattern()
+
+
 def alibi_slopes(n_head: int) -> tuple[float, ...]:
     """The slopes of Press et al. 2021 (2108.12409): 2^(-8/H), 2^(-16/H), … for a power of two H, so 2^-8 the last.
 

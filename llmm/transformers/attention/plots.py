@@ -46,7 +46,9 @@ def rope_shift(errors: dict[str, list[Tensor]], metrics: dict[str, Any], path: P
         shown = runs.mean(axis=0) > 0
         axes.loglog(shifts[shown], runs.mean(axis=0)[shown], color=colours[name], linewidth=1.6)
         end = runs[:, -1].mean()
-        axes.text(2300, end, f"{name}\n{end:.0e}" if end < 1e-2 else f"{name}\n{end:.1f}", color=colours[name], va="center")
+        axes.text(
+            2300, end, f"{name}\n{end:.0e}" if end < 1e-2 else f"{name}\n{end:.1f}", color=colours[name], va="center"
+        )
     axes.axhline(metrics["deviation_of_a_score"], color="0.6", linewidth=0.8)
     axes.text(1.1, metrics["deviation_of_a_score"] * 1.5, "deviation of a score: 8", color="0.4", fontsize=8)
     axes.set(
@@ -71,8 +73,12 @@ def rope_decay(
     axes.semilogx(at, bound, ":", color=DARK, linewidth=1.2)
     axes.semilogx(at, deviation, color=WARM, linewidth=1.2)
     ends = {name: float(values[-1]) for name, values in kernels.items()}
-    axes.text(2400, ends["theta 10,000"] + 0.02, f"equal, base 10⁴\n{ends['theta 10,000']:.2f}", color=OURS, va="center")
-    axes.text(2400, ends["theta 1,000,000"], f"equal, base 10⁶\n{ends['theta 1,000,000']:.2f}", color=GREEN, va="center")
+    axes.text(
+        2400, ends["theta 10,000"] + 0.02, f"equal, base 10⁴\n{ends['theta 10,000']:.2f}", color=OURS, va="center"
+    )
+    axes.text(
+        2400, ends["theta 1,000,000"], f"equal, base 10⁶\n{ends['theta 1,000,000']:.2f}", color=GREEN, va="center"
+    )
     axes.text(2400, ends["theta 100"] - 0.07, "equal, base 10²", color=BASELINE_COLOUR, va="center")
     axes.text(2400, float(deviation[-1]), "unrelated:\ndeviation", color=WARM, va="center")
     axes.text(330, float(bound[distances.tolist().index(328)]) + 0.05, "the paper's bound", color=DARK, fontsize=8)
@@ -91,7 +97,7 @@ def memory(lengths: list[int], peaks: dict[str, list[int]], metrics: dict[str, A
         "by the formula": WARM, "tiled": OURS, "tiled, 512 a side": BASELINE_COLOUR, "torch's kernel": GREEN,
     }  # fmt: skip
     labels = {
-        "by the formula": f"by the formula: slope {metrics['slope_formula']:.2f}\n{metrics['megabytes_formula']:.0f} MB",
+        "by the formula": f"formula: slope {metrics['slope_formula']:.2f}\n{metrics['megabytes_formula']:.0f} MB",
         "tiled": f"tiled, 128 a side: slope {metrics['slope_tiled']:.2f}\n{metrics['megabytes_tiled']:.1f} MB",
         "tiled, 512 a side": "tiled, 512 a side",
         "torch's kernel": f"torch's kernel: slope {metrics['slope_torch']:.2f}",
@@ -122,14 +128,15 @@ def cache_sizes(gib: dict[str, float], metrics: dict[str, Any], path: Path) -> P
     axes.set(xlabel="cache of one conversation, GiB", xlim=(0, 19))
     axes.tick_params(axis="y", length=0)
     figure.suptitle(
-        "What does a context of 32,768 tokens weigh? 32 layers, 32 heads of 128, bfloat16", x=0.01, ha="left", fontsize=10
+        "What does a context of 32,768 tokens weigh? 32 layers, 32 heads of 128, bfloat16",
+        x=0.01,
+        ha="left",
+        fontsize=10,
     )
     return save_figure(figure, path)
 
 
-def induction_heads(
-    curves: dict[str, list[list[tuple[int, float]]]], metrics: dict[str, Any], path: Path
-) -> Path:
+def induction_heads(curves: dict[str, list[list[tuple[int, float]]]], metrics: dict[str, Any], path: Path) -> Path:
     """Accuracy against training steps, every seed a line."""
     figure, axes = new_figure()
     colours = {"two layers": OURS, "one layer": WARM, "one layer, period always 16": BASELINE_COLOUR}
@@ -141,7 +148,9 @@ def induction_heads(
     two, one, fixed = (metrics[key]["mean"] for key in ("two_layers", "one_layer", "one_layer_fixed_period"))
     axes.text(last * 1.02, two + 0.012, f"two layers: {two:.3f}", color=OURS, va="bottom")
     axes.text(last * 1.02, one + 0.01, f"one layer: {one:.3f}", color=WARM, va="bottom")
-    axes.text(last * 1.02, fixed - 0.02, f"one layer, one period\nfor all texts: {fixed:.3f}", color=BASELINE_COLOUR, va="top")
+    axes.text(
+        last * 1.02, fixed - 0.02, f"one layer, one period\nfor all texts: {fixed:.3f}", color=BASELINE_COLOUR, va="top"
+    )
     chance = metrics["guessing_in_the_period"]
     axes.axhline(chance, color="0.7", linewidth=0.8, linestyle=":")
     axes.text(last * 1.02, chance - 0.01, f"guessing in the period: {chance:.3f}", color="0.4", va="top", fontsize=8)
@@ -174,8 +183,8 @@ def head_patterns(seen: list[Tensor], metrics: dict[str, Any], path: Path) -> Pa
         axes.set_xlabel("key's position")
     intact, cut = metrics["intact"]["mean"], metrics["without_previous_token_heads"]["mean"]
     figure.suptitle(
-        "Where do the heads look? Layer 1 one token back; layer 2 to the token after the last one like the present: the "
-        f"induction stripe.\nWith layer 1's previous-token heads the model continues {intact:.3f} of the tokens, "
+        "Where do the heads look? Layer 1 one token back, layer 2 to the token after the last one like the present: "
+        f"the induction stripe.\nWith layer 1's previous-token heads the model continues {intact:.3f} of the tokens, "
         f"without them {cut:.3f}.",
         x=0.01, ha="left", fontsize=10,
     )  # fmt: skip

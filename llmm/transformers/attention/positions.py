@@ -27,7 +27,7 @@ def shift_matrix(shift: float, d_model: int, theta: float = 10_000.0) -> Tensor:
 
 
 class LearnedPositions(nn.Module):
-    """x (B, T, D) plus a trained vector for each of `context_len` places, as in GPT-2: there is none beyond the last."""
+    """x (B, T, D) plus a trained vector for each of `context_len` places, as in GPT-2: none beyond."""
 
     def __init__(self, context_len: int, d_model: int) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ def kernel(distances_N: Tensor, d_head: int, theta: float) -> Tensor:
 
 
 def decay_bound(distances_N: Tensor, d_head: int, theta: float) -> Tensor:
-    """(N,): mean of |Σ_(i<j) e^(i · distance · frequency_i)| over j = 1 … d/2, the bound of the paper's section 3.4.3."""
+    """(N,): mean of |Σ_(i<j) e^(i · distance · frequency_i)| over j = 1 … d/2: the bound of the paper's 3.4.3."""
     angle_Ni = distances_N.double()[:, None] * frequencies(d_head, theta)
     partial_sums_Ni = torch.polar(torch.ones_like(angle_Ni), angle_Ni).cumsum(-1)
     return partial_sums_Ni.abs().mean(-1)

@@ -15,13 +15,13 @@ from torch.autograd.function import once_differentiable
 
 from llmm.transformers.attention.heads import gather_heads, share_heads
 from llmm.transformers.attention.online_softmax import Running
-from llmm.transformers.attention.patterns import Pattern
+from llmm.transformers.attention.patterns import CAUSAL, Pattern
 
 TILE = 128  # tokens on a side: on a CPU large enough to hide the loop, on a GPU what fits into shared memory
 
 
 def tiled_attention(
-    query_BHTd: Tensor, key_BKSd: Tensor, value_BKSe: Tensor, pattern: Pattern = Pattern(), tile: int = TILE
+    query_BHTd: Tensor, key_BKSd: Tensor, value_BKSe: Tensor, pattern: Pattern = CAUSAL, tile: int = TILE
 ) -> Tensor:
     """softmax(q kᵀ / √d + bias) v, (B, H, T, e), in O(T + S) memory, forward and backward; once differentiable.
 
@@ -105,9 +105,7 @@ class _Tiled(torch.autograd.Function):
         return *tiled_backward(grad, *ctx.saved_tensors, ctx.pattern, ctx.tile), None, None
 
 
-def _scores(
-    query: Tensor, key_BKSd: Tensor, rows: slice, columns: slice, pattern: Pattern, T: int
-) -> Tensor | None:
+def _scores(query: Tensor, key_BKSd: Tensor, rows: slice, columns: slice, pattern: Pattern, T: int) -> Tensor | None:
     """One tile of q kᵀ / √d + bias, (B, H, rows, columns); None where the pattern hides all of it."""
     offset = key_BKSd.shape[2] - T  # the queries stand at the end of the keys' positions
     queries, keys = range(rows.start + offset, rows.stop + offset), range(columns.start, columns.stop)
