@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from llmm.foundations.torch_internals.meters import StorageLedger
 from llmm.ladder.expect import expect_number, expect_shape
-from llmm.transformers.attention.attend import attend
+from llmm.transformers.attention.attend import _by_the_formula, attend
+from llmm.transformers.attention.attention import Attention
 from llmm.transformers.attention.attention_only import AttentionOnly
 from llmm.transformers.attention.cache_bytes import heads_worth, kv_bytes, latent_bytes, window_bytes
 from llmm.transformers.attention.entropy import entropy, expected_entropy, slope
@@ -31,7 +32,7 @@ from llmm.transformers.attention.kv_cache import KVCache
 from llmm.transformers.attention.latent import LatentAttention, LatentCache
 from llmm.transformers.attention.multi_head import MultiHeadAttention, pooled_heads
 from llmm.transformers.attention.online_softmax import Running, online_log_sum_exp
-from llmm.transformers.attention.patterns import Pattern, alibi_slopes
+from llmm.transformers.attention.patterns import CAUSAL, Pattern, alibi_slopes
 from llmm.transformers.attention.positions import LearnedPositions, shift_matrix, sinusoidal
 from llmm.transformers.attention.rope import rope_tables, rotate
 from llmm.transformers.attention.rope_relative import (
@@ -131,7 +132,7 @@ def unseen_faults() -> int:
         grads = torch.autograd.grad(output.sum(), (query, key, value))
         faults += int((output[:, :, 2:4] != 0).sum()) + int((grads[0][:, :, 2:4] != 0).sum())
         faults += sum(int((~grad.isfinite()).sum()) for grad in grads)
-        seeing = way(query, key, value, Pattern())
+        seeing = way(query, key, value, CAUSAL)
         faults += int((output[:, :, 4:] - seeing[:, :, 4:]).abs().max() > 1e-14)
     lse = tiled_forward(*_inputs(1, 2, 2, 6, 6, 4, torch.float64), _Blind(), 2)[1]
     return faults + int((lse[:, :, 2:4] != -math.inf).sum())
@@ -144,9 +145,9 @@ def leaks_from_the_future() -> int:
     """Outputs before token t whose bits change when token t is replaced by another one, in every kind of attention."""
     torch.manual_seed(0)
     layers: dict[str, Callable[[Tensor], Tensor]] = {
-        "formula": lambda x: join_heads(_by_formula(*_as_heads(x), Pattern())),
-        "by hand": lambda x: join_heads(_by_hand(*_as_heads(x), Pattern())),
-        "tiled": lambda x: join_heads(_tiled_small(*_as_heads(x), Pattern())),
+        "formula": lambda x: join_heads(_by_formula(*_as_heads(x), CAUSAL)),
+        "by hand": lambda x: join_heads(_by_hand(*_as_heads(x), CAUSAL)),
+        "tiled": lambda x: join_heads(_tiled_small(*_as_heads(x), CAUSAL)),
         "window": lambda x: join_heads(_tiled_small(*_as_heads(x), Pattern(window=3, slopes=(0.5, 0.5, 0.1, 0.1)))),
         "grouped": MultiHeadAttention(16, 4, 2, rope_theta=100.0).double(),
         "latent": LatentAttention(16, 4, 4, 6, 2).double(),
@@ -263,7 +264,7 @@ def skipped_tiles() -> float:
 def half_precision_error() -> float:
     """Tiled attention in bfloat16 over 512 keys against float64 on the same numbers: largest difference."""
     query, key, value = (x.detach() for x in _inputs(1, 2, 2, 512, 512, 16, torch.bfloat16))
-    exact = attention(query.double(), key.double(), value.double(), _bias(query.double(), key, Pattern()))[0]
+    exact = attention(query.double(), key.double(), value.double(), _bias(query.double(), key, CAUSAL))[0]
     return _largest(tiled_attention(query, key, value, tile=32).double(), exact)
 
 
@@ -320,13 +321,31 @@ def grouped_error() -> float:
 
 
 def core_attend_error() -> float:
-    """The pipeline's `attend`, plain and as it is compiled, against the formula in float64: largest difference."""
+    """The pipeline's `attend`, as it runs and as it is compiled, against the formula in float64: largest difference."""
     query, key, value = (x.detach() for x in _inputs(2, 4, 2, 9, 9, 4, torch.float64))
-    wanted = attention(query, key, value, _bias(query, key, Pattern()))[0]
+    wanted = attention(query, key, value, _bias(query, key, CAUSAL))[0]
     mask = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(0)) < 0.7
     mask |= torch.eye(9, dtype=torch.bool)
-    masked = attention(query, key, value, torch.zeros(2, 1, 9, 9).double().masked_fill(~mask, -math.inf))[0]
-    return max(_largest(attend(query, key, value), wanted), _largest(attend(query, key, value, mask), masked))
+    hidden = torch.zeros(2, 1, 9, 9, dtype=torch.float64).masked_fill(~mask, -math.inf)
+    masked = attention(query, key, value, hidden)[0]
+    return max(
+        _largest(attend(query, key, value), wanted),
+        _largest(_by_the_formula(query, key, value), wanted),
+        _largest(attend(query, key, value, mask), masked),
+    )
+
+
+def core_module_error() -> float:
+    """The pipeline's `Attention`, whole and with a cache, against MultiHeadAttention with its weights, float64."""
+    torch.manual_seed(0)
+    fast, plain = Attention(24, 4, 2, 6).double(), MultiHeadAttention(24, 4, 2, rope_theta=100.0).double()
+    plain.load_state_dict(fast.state_dict())
+    x, cache = _normal(2, 9, 24, seed=1), KVCache(1, (2, 2, 9, 6), torch.float64, CPU).layers[0]
+    with torch.no_grad():
+        wanted = plain(x)
+        steps = [fast(x[:, :6], rope_at(torch.arange(6), 6, 100.0), cache=cache)]
+        steps += [fast(x[:, t : t + 1], rope_at(torch.tensor([t]), 6, 100.0), cache=cache) for t in range(6, 9)]
+        return max(_largest(fast(x, rope_at(torch.arange(9), 6, 100.0)), wanted), _largest(torch.cat(steps, 1), wanted))
 
 
 # --- positions --------------------------------------------------------------------------------------------------------

@@ -26,13 +26,13 @@ def softmax_entropy(entropies: dict[str, Any], metrics: dict[str, Any], path: Pa
     axes.text(1100, metrics["log_keys"] + 0.07, "most there can be: log 128", color="0.5", ha="right", fontsize=8)
     scaled, bare = metrics["scaled_wide"]["mean"], metrics["unscaled_wide"]["mean"]
     axes.text(1150, scaled, f"scaled by 1/√d\n{scaled:.2f} nats", color=OURS, va="center")
-    axes.text(1150, bare, f"not scaled\n{bare:.2f} nats", color=WARM, va="center")
+    axes.text(1150, bare - 0.06, f"not scaled\n{bare:.2f} nats", color=WARM, va="bottom")
     axes.text(1150, metrics["one_over_d_wide"]["mean"] + 0.02, "1/d", color=BASELINE_COLOUR, va="center")
-    axes.text(6.6, 0.5, "log S - d/2,\nmany keys", color=WARM, fontsize=8, ha="right", va="center")
+    axes.text(9.9, 0.3, "log S - d/2, for many keys", color=WARM, fontsize=8, va="center")
     axes.set(xlabel="width of a head d", ylabel="entropy of a query's weights, nats", xlim=(3.6, 3000), ylim=(0, 5.2))
     axes.set_xticks(widths, [str(d) for d in widths])
     axes.minorticks_off()
-    _title(axes, "Why divide by √d? Without it, wide heads look at a single key before they have learnt anything")
+    _title(axes, "Why divide by √d? Without it, wide heads see a single key before they learn anything")
     return save_figure(figure, path)
 
 
@@ -50,14 +50,14 @@ def rope_shift(errors: dict[str, list[Tensor]], metrics: dict[str, Any], path: P
             2300, end, f"{name}\n{end:.0e}" if end < 1e-2 else f"{name}\n{end:.1f}", color=colours[name], va="center"
         )
     axes.axhline(metrics["deviation_of_a_score"], color="0.6", linewidth=0.8)
-    axes.text(1.1, metrics["deviation_of_a_score"] * 1.5, "deviation of a score: 8", color="0.4", fontsize=8)
+    axes.text(1.1, metrics["deviation_of_a_score"] * 1.5, "deviation of a score: 1", color="0.4", fontsize=8)
     axes.set(
         xlabel="positions by which query and key are moved together", ylabel="largest change of a score so far",
-        xlim=(1, 60_000), ylim=(1e-15, 300),
+        xlim=(1, 60_000), ylim=(1e-16, 60),
     )  # fmt: skip
     axes.set_xticks([1, 10, 100, 1000, 2048], ["1", "10", "100", "1000", "2048"])
     axes.minorticks_off()
-    _title(axes, "Moving query and key together must change nothing. How much does it in each number format?")
+    _title(axes, "Moving query and key together must change no score. By how much does it?")
     return save_figure(figure, path)
 
 
@@ -68,20 +68,21 @@ def rope_decay(
     figure, axes = new_figure()
     at = np.maximum(distances.numpy(), 0.7)
     colours = {"theta 100": BASELINE_COLOUR, "theta 10,000": OURS, "theta 1,000,000": GREEN}
-    for name, values in kernels.items():
-        axes.semilogx(at, values, color=colours[name], linewidth=1.2)
-    axes.semilogx(at, bound, ":", color=DARK, linewidth=1.2)
-    axes.semilogx(at, deviation, color=WARM, linewidth=1.2)
-    ends = {name: float(values[-1]) for name, values in kernels.items()}
-    axes.text(
-        2400, ends["theta 10,000"] + 0.02, f"equal, base 10⁴\n{ends['theta 10,000']:.2f}", color=OURS, va="center"
-    )
-    axes.text(
-        2400, ends["theta 1,000,000"], f"equal, base 10⁶\n{ends['theta 1,000,000']:.2f}", color=GREEN, va="center"
-    )
-    axes.text(2400, ends["theta 100"] - 0.07, "equal, base 10²", color=BASELINE_COLOUR, va="center")
-    axes.text(2400, float(deviation[-1]), "unrelated:\ndeviation", color=WARM, va="center")
-    axes.text(330, float(bound[distances.tolist().index(328)]) + 0.05, "the paper's bound", color=DARK, fontsize=8)
+    lines = [(kernels[name], colour, "-") for name, colour in colours.items()]
+    smooth = {}
+    for values, colour, style in [*lines, (bound, DARK, ":"), (deviation, WARM, "-")]:
+        near = np.abs(np.log(at[:, None] / at[None, :])) < 0.12  # distances within an eighth of each other
+        smooth[colour] = (near * values.numpy()).sum(1) / near.sum(1)
+        axes.semilogx(at, values, color=colour, linewidth=0.6, alpha=0.2)
+        axes.semilogx(at, smooth[colour], style, color=colour, linewidth=1.6)
+    axes.text(2400, smooth[OURS][-1], "equal, base 10⁴", color=OURS, va="center")
+    axes.text(2400, smooth[GREEN][-1], "equal, base 10⁶", color=GREEN, va="center")
+    axes.text(2400, smooth[BASELINE_COLOUR][-1] - 0.06, "equal, base 10²", color=BASELINE_COLOUR, va="center")
+    axes.text(2400, smooth[WARM][-1], "unrelated:\ndeviation", color=WARM, va="center")
+    axes.text(2400, smooth[DARK][-1] + 0.03, "the paper's bound", color=DARK, va="center")
+    left = metrics["kernel"]["at_16"]
+    axes.plot(16, left, "o", color=OURS, markersize=4)
+    axes.text(17, left + 0.06, f"{left:.2f} left\nafter 16 tokens", color=OURS, fontsize=8, va="bottom")
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set(xlabel="distance of query and key, tokens", ylabel="share of the score at distance 0", xlim=(0.7, 14_000))
     axes.set_xticks([0.7, 1, 10, 100, 1000, 2048], ["0", "1", "10", "100", "", "2048"])
