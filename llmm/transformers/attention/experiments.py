@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -415,35 +416,8 @@ def induction_heads(figures: Path) -> Record:
 
 def head_patterns(figures: Path) -> Record:
     """Which heads carry it, and what is left when they are silenced?"""
-    rows: list[dict[str, float]] = []
-    shown = None
-    for seed in SEEDS:
-        model, curve = _trained(2, PERIODS, seed)
-        tokens, period = _fresh(PERIODS, seed)
-        _, seen = model.look(tokens)
-        previous, after_last = head_scores(seen[0], period)[0], head_scores(seen[1], period)[1]
-        order = previous.argsort(descending=True).tolist()
-        carriers = [head for head in order if previous[head] >= CARRIES]
-        row = {
-            "intact": curve[-1][1],
-            "without previous-token heads": accuracy(model, tokens, period, {(0, head) for head in carriers}),
-            "previous-token heads": float(len(carriers)),
-            "without the strongest alone": accuracy(model, tokens, period, {(0, order[0])}),
-            "without induction heads": accuracy(
-                model, tokens, period, {(1, int(h)) for h in (after_last >= CARRIES).nonzero()}
-            ),
-            "induction heads": float((after_last >= CARRIES).sum()),
-            "strongest previous-token head": float(previous.max()),
-            "strongest induction head": float(after_last.max()),
-        }
-        row |= {f"layer 1 may not look {n} back": accuracy(model, tokens, period, hidden={0: n}) for n in (1, 2, 3)}
-        row |= {
-            f"texts of {T}, periods {periods[0]} to {periods[-1]}": accuracy(model, *_fresh(periods, seed, T))
-            for T, periods in ((2 * TEXT, PERIODS), (2 * TEXT, range(25, 49)))
-        }
-        rows.append(row)
-        if shown is None:
-            shown = [weights[:3] for weights in model.look(*_fresh(range(9, 22, 6), seed, rows=3)[:1])[1]]
+    models = [_trained(2, PERIODS, seed)[0] for seed in SEEDS]
+    rows = [_broken(model, seed) for seed, model in zip(SEEDS, models, strict=True)]
     found = {name: [row[name] for row in rows] for name in rows[0]}
     broken = [name for name in found if name.startswith(("intact", "without", "layer", "texts"))]
     metrics = {name.replace(",", "").replace("-", "_").replace(" ", "_"): spread(found[name]) for name in found} | {
@@ -452,8 +426,11 @@ def head_patterns(figures: Path) -> Record:
         "hidden_1_best_seed": max(found["layer 1 may not look 1 back"]),
         "hidden_2_worst_seed": min(found["layer 1 may not look 2 back"]),
     }
-    assert shown is not None
-    figure = plots.head_patterns(shown, metrics, figures / "head_patterns.png")
+    tokens, period = _fresh(range(15, 16), SEEDS[0], rows=1)
+    with torch.no_grad():
+        seen = models[0].look(tokens)[1]
+    scores = [head_scores(weights, period)[layer] for layer, weights in enumerate(seen)]
+    figure = plots.head_patterns(seen, scores, metrics, figures / "head_patterns.png")
     return Record(
         objective="Which heads of the two-layer model do what, and which of them does the continuation hang on?",
         setup="The two-layer models of `induction_heads`, trained again. Heads of layer 1 that pay at least "
@@ -480,6 +457,36 @@ def head_patterns(figures: Path) -> Record:
 
 
 CARRIES = 0.1  # of its attention, from which on a head counts as a previous-token or an induction head
+
+
+def _broken(model: AttentionOnly, seed: int) -> dict[str, float]:
+    """Accuracy of a two-layer model, whole and broken in one place each, and how strong its heads are."""
+    tokens, period = _fresh(PERIODS, seed)
+    with torch.no_grad():
+        seen = model.look(tokens)[1]
+    previous, after_last = head_scores(seen[0], period)[0], head_scores(seen[1], period)[1]
+    carriers, inductors = ((scores >= CARRIES).nonzero().flatten().tolist() for scores in (previous, after_last))
+
+    def left(**broken: Any) -> float:
+        return accuracy(model, tokens, period, **broken)
+
+    return {
+        "intact": left(),
+        "without previous-token heads": left(without={(0, head) for head in carriers}),
+        "without the strongest alone": left(without={(0, int(previous.argmax()))}),
+        "without induction heads": left(without={(1, head) for head in inductors}),
+        **{f"layer 1 may not look {n} back": left(hidden={0: n}) for n in (1, 2, 3)},
+        **{
+            f"texts of {2 * TEXT}, periods {periods[0]} to {periods[-1]}": accuracy(
+                model, *_fresh(periods, seed, 2 * TEXT)
+            )
+            for periods in (PERIODS, range(25, 49))
+        },
+        "previous-token heads": float(len(carriers)),
+        "induction heads": float(len(inductors)),
+        "strongest previous-token head": float(previous.max()),
+        "strongest induction head": float(after_last.max()),
+    }
 
 
 def _trained(n_layer: int, periods: range, seed: int) -> tuple[AttentionOnly, list[tuple[int, float]]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, OURS, STYLE, new_figure, save_figure
 
 WARM = "#c05621"
 GREEN = "#2f855a"
@@ -162,32 +162,30 @@ def induction_heads(curves: dict[str, list[list[tuple[int, float]]]], metrics: d
     return save_figure(figure, path)
 
 
-def head_patterns(seen: list[Tensor], metrics: dict[str, Any], path: Path) -> Path:
-    """The weights of every head on one text, and the strongest induction head on texts of other periods."""
+def head_patterns(seen: list[Tensor], scores: list[Tensor], metrics: dict[str, Any], path: Path) -> Path:
+    """The weights of every head on one text of period 15, each with the share that it pays to what it looks for."""
     import matplotlib.pyplot as plt
-
-    from llmm.figures import STYLE
 
     figure, _ = new_figure(width=8.5, height=5.2)
     figure.clear()
-    n_head = seen[0].shape[1]
     with plt.rc_context(STYLE):
-        grid = figure.subplots(2, n_head, sharex=True, sharey=True)
-    for layer, row in enumerate(grid):
+        grid = figure.subplots(2, seen[0].shape[1], sharex=True, sharey=True)
+    for layer, (row, what) in enumerate(zip(grid, ("one back", "after the last like it"), strict=True)):
         for head, axes in enumerate(row):
-            axes.imshow(seen[layer][0, head].detach().numpy(), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(seen[layer][0, head].numpy(), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
             axes.set_title(f"layer {layer + 1}, head {head + 1}", loc="left", fontsize=9)
-            axes.set_xticks([0, 20, 40, 60])
-            axes.set_yticks([0, 20, 40, 60])
+            axes.text(62, 2, f"{float(scores[layer][head]):.2f}\n{what}", ha="right", va="top", fontsize=8, color=OURS)
+            axes.set_xticks([0, 15, 30, 45, 60])
+            axes.set_yticks([0, 15, 30, 45, 60])
         row[0].set_ylabel("query's position")
     for axes in grid[1]:
         axes.set_xlabel("key's position")
     intact, cut = metrics["intact"]["mean"], metrics["without_previous_token_heads"]["mean"]
     figure.suptitle(
-        "Where do the heads look? Layer 1 one token back, layer 2 to the token after the last one like the present: "
-        f"the induction stripe.\nWith layer 1's previous-token heads the model continues {intact:.3f} of the tokens, "
-        f"without them {cut:.3f}.",
-        x=0.01, ha="left", fontsize=10,
+        "Where do the heads look in a text that repeats every 15 tokens? Layer 1 one token back; layer 2 to the token\n"
+        "after the last one like the present, the induction stripe. Continued right: "
+        f"{intact:.3f}, without layer 1's previous-token heads {cut:.3f}.",
+        x=0.01, ha="left", fontsize=9.5,
     )  # fmt: skip
     return save_figure(figure, path)
 
