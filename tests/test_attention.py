@@ -466,8 +466,10 @@ def test_two_layers_set_by_hand_continue_a_repetition():
     tokens, period = repeated_sequences(20, 40, 24, range(5, 14), torch.Generator().manual_seed(0))
     content = F.one_hot(tokens, 24).double()[:, None]
     place = sinusoidal(torch.arange(40), 64)[None, None].expand(20, 1, 40, 64)
-    before, weights = attention(place @ shift_matrix(-1, 64).T, place, content, ended(CAUSAL, 40, 40), scale=50.0)
+    earlier = ended(CAUSAL, 40, 40).masked_fill(torch.eye(40, dtype=torch.bool), -math.inf)
+    before, weights = attention(place @ shift_matrix(-1, 64).T, place, content, earlier, scale=50.0)
     assert float(weights.diagonal(-1, 2, 3).min()) > 0.999
+    assert (before[:, :, 0] == 0).all()  # the first token has none before it, and sees nothing
     guess, _ = attention(content, before, content, ended(CAUSAL, 40, 40), scale=50.0)
     known = checks.predictable(period, 40)
     assert (guess[:, 0, :-1].argmax(-1) == tokens[:, 1:])[known].all()

@@ -144,15 +144,16 @@ def unseen_faults() -> int:
 def leaks_from_the_future() -> int:
     """Outputs before token t whose bits change when token t is replaced by another one, in every kind of attention."""
     torch.manual_seed(0)
+    latent = LatentAttention(16, 4, 4, 6, 2).double()
     layers: dict[str, Callable[[Tensor], Tensor]] = {
         "formula": lambda x: join_heads(_by_formula(*_as_heads(x), CAUSAL)),
         "by hand": lambda x: join_heads(_by_hand(*_as_heads(x), CAUSAL)),
         "tiled": lambda x: join_heads(_tiled_small(*_as_heads(x), CAUSAL)),
         "window": lambda x: join_heads(_tiled_small(*_as_heads(x), Pattern(window=3, slopes=(0.5, 0.5, 0.1, 0.1)))),
         "grouped": MultiHeadAttention(16, 4, 2, rope_theta=100.0).double(),
-        "latent": LatentAttention(16, 4, 4, 6, 2).double(),
+        "latent": latent,
+        "absorbed": lambda x: latent(x, absorbed=True),
     }
-    layers["absorbed"] = lambda x, latent=layers["latent"]: latent(x, absorbed=True)  # type: ignore[misc]
     changed = 0
     with torch.no_grad():
         for layer in layers.values():

@@ -39,8 +39,8 @@ class LatentCache:
 class LatentAttention(nn.Module):
     """x (B, T, D) → (B, T, D), causal, with H heads of d content and R rotated channels over latents of C numbers.
 
-    Layers without biases: q_proj D → H (d + R), each head's content first; latent_proj D → C, followed by the RMSNorm
-    latent_norm; rope_key_proj D → R; key_up and value_up C → H d; o_proj H d → D.
+    Layers without biases: q_proj D → H (d + R), each head's content first; latent_proj D → C, followed by latent_norm,
+    an RMSNorm with eps 1e-6; rope_key_proj D → R; key_up and value_up C → H d; o_proj H d → D.
     """
 
     def __init__(

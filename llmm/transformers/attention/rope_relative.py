@@ -20,7 +20,7 @@ def rope_at(
     positions_T: Tensor, d_head: int, theta: float, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines (T, d) for `rope.rotate` at any positions; positions, angles and results are all in `dtype`."""
-    angle_Ti = positions_T.to(dtype)[:, None] * frequencies(d_head, theta, dtype)
+    angle_Ti = positions_T.to(dtype)[:, None] * frequencies(d_head, theta, dtype).to(positions_T.device)
     angle_Td = torch.cat([angle_Ti, angle_Ti], dim=-1)
     return angle_Td.cos(), angle_Td.sin()
 
