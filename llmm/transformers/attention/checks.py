@@ -535,7 +535,7 @@ def cache_bytes_off() -> int:
 def sharpness_error() -> float:
     """Entropy, slope and expected entropy against numbers worked out by hand: largest difference."""
     weights = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25] * 4, [0.5, 0.5, 0.0, 0.0]]).double()
-    by_hand = torch.tensor([0.0, math.log(4), math.log(2)]).double()
+    by_hand = torch.tensor([0.0, math.log(4), math.log(2)], dtype=torch.float64)
     worst = max(_largest(entropy(weights), by_hand), _largest(slope(weights), torch.tensor([0.0, 0.75, 0.5]).double()))
     worst = max(worst, abs(expect_number("expected_entropy", expected_entropy(1.0, 128)) - (math.log(128) - 0.5)))
     return max(worst, abs(expected_entropy(4.0, 128)))

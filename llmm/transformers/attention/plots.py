@@ -140,7 +140,7 @@ def cache_sizes(gib: dict[str, float], metrics: dict[str, Any], path: Path) -> P
 def induction_heads(curves: dict[str, list[list[tuple[int, float]]]], metrics: dict[str, Any], path: Path) -> Path:
     """Accuracy against training steps, every seed a line."""
     figure, axes = new_figure()
-    colours = {"two layers": OURS, "one layer": WARM, "one layer, period always 16": BASELINE_COLOUR}
+    colours = {"two layers": OURS, "one layer": WARM, "one layer, period always 12": BASELINE_COLOUR}
     for name, found in curves.items():
         for curve in found:
             steps, reached = zip(*curve, strict=True)
@@ -163,7 +163,7 @@ def induction_heads(curves: dict[str, list[list[tuple[int, float]]]], metrics: d
 
 
 def head_patterns(seen: list[Tensor], scores: list[Tensor], metrics: dict[str, Any], path: Path) -> Path:
-    """The weights of every head on one text of period 15, each with the share that it pays to what it looks for."""
+    """The weights of every head on one text of period 12, each with the share that it pays to what it looks for."""
     import matplotlib.pyplot as plt
 
     figure, _ = new_figure(width=8.5, height=5.2)
@@ -174,15 +174,15 @@ def head_patterns(seen: list[Tensor], scores: list[Tensor], metrics: dict[str, A
         for head, axes in enumerate(row):
             axes.imshow(seen[layer][0, head].numpy(), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
             axes.set_title(f"layer {layer + 1}, head {head + 1}", loc="left", fontsize=9)
-            axes.text(62, 2, f"{float(scores[layer][head]):.2f}\n{what}", ha="right", va="top", fontsize=8, color=OURS)
-            axes.set_xticks([0, 15, 30, 45, 60])
-            axes.set_yticks([0, 15, 30, 45, 60])
+            axes.text(46, 1, f"{float(scores[layer][head]):.2f}\n{what}", ha="right", va="top", fontsize=8, color=OURS)
+            axes.set_xticks([0, 12, 24, 36])
+            axes.set_yticks([0, 12, 24, 36])
         row[0].set_ylabel("query's position")
     for axes in grid[1]:
         axes.set_xlabel("key's position")
     intact, cut = metrics["intact"]["mean"], metrics["without_previous_token_heads"]["mean"]
     figure.suptitle(
-        "Where do the heads look in a text that repeats every 15 tokens? Layer 1 one token back; layer 2 to the token\n"
+        "Where do the heads look in a text that repeats every 12 tokens? Layer 1 one token back; layer 2 to the token\n"
         "after the last one like the present, the induction stripe. Continued right: "
         f"{intact:.3f}, without layer 1's previous-token heads {cut:.3f}.",
         x=0.01, ha="left", fontsize=9.5,
