@@ -456,7 +456,7 @@ def head_patterns(figures: Path) -> Record:
     )
 
 
-CARRIES = 0.05  # of its attention, twice an even share: from here on a head counts as a previous-token or an induction head
+CARRIES = 0.05  # twice an even share: from here on a head counts as a previous-token or an induction head
 
 
 def _broken(model: AttentionOnly, seed: int) -> dict[str, float]:
