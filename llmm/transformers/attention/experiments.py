@@ -446,7 +446,7 @@ def head_patterns(figures: Path) -> Record:
             ]
         ),
         figure=figure,
-        found="Without its {previous_token_heads[mean]:.1f} previous-token heads the model falls from "
+        found="Without its {previous_token_heads[mean]:.0f} previous-token heads the model falls from "
         "{intact[mean]:.3f} to {without_previous_token_heads[mean]:.3f}. Forbidding layer 1 to look one token back is "
         "enough: {layer_1_may_not_look_1_back[mean]:.3f}, while two tokens back may be forbidden at no cost "
         "({layer_1_may_not_look_2_back[mean]:.3f}).",
