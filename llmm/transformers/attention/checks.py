@@ -4,7 +4,8 @@ The thresholds stand in milestone.yaml.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -83,16 +84,12 @@ def gradcheck_error() -> float:
     worst = 0.0
     for way in (_by_hand, _tiled):
         for pattern in (Pattern(), Pattern(causal=False), Pattern(window=2, slopes=(0.5, 0.25))):
-            inputs = _inputs(1, 2, 1, 3, 4, 2, torch.float64)
-            readout = _normal(1, 2, 3, 2, seed=9)
-
-            def loss(*tensors: Tensor, way: Way = way, p: Pattern = pattern, r: Tensor = readout) -> Tensor:
-                return (way(*tensors, p) * r).sum()
-
-            exact = torch.autograd.grad(loss(*inputs), inputs)
+            inputs = list(_inputs(1, 2, 1, 3, 4, 2, torch.float64))
+            loss = partial(_read_out, way, pattern)
+            exact = torch.autograd.grad(loss(inputs), inputs)
             for i, tensor in enumerate(inputs):
-                numeric = _central_difference(lambda x, i=i, t=inputs: loss(*t[:i], x, *t[i + 1 :]), tensor)
-                worst = max(worst, _largest(exact[i], numeric))
+                others = partial(_with_entry, loss, inputs, i)
+                worst = max(worst, _largest(exact[i], _central_difference(others, tensor)))
     return worst
 
 
@@ -245,7 +242,8 @@ def memory_slope() -> float:
     for T in (1024, 4096):
         inputs = [torch.randn(1, 1, T, 16, requires_grad=True) for _ in range(3)]
         with StorageLedger() as ledger:
-            output = tiled_attention(*inputs, Pattern(window=300))
+            query, key, value = inputs
+            output = tiled_attention(query, key, value, Pattern(window=300))
             torch.autograd.grad(output, inputs, torch.ones_like(output))
         peaks.append(ledger.peak)
     return math.log(peaks[1] / peaks[0]) / math.log(4)
@@ -681,6 +679,17 @@ def _largest(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference; infinite where one is NaN or only one is infinite."""
     difference = torch.where(a == b, torch.zeros_like(a), a - b).detach().abs().max()
     return math.inf if difference.isnan() else float(difference)
+
+
+def _read_out(way: Way, pattern: Pattern, inputs: Sequence[Tensor]) -> Tensor:
+    """A number that depends on every entry of the output in its own way."""
+    query, key, value = inputs
+    output = way(query, key, value, pattern)
+    return (output * _normal(*output.shape, seed=9)).sum()
+
+
+def _with_entry(loss: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], i: int, x: Tensor) -> Tensor:
+    return loss([*inputs[:i], x, *inputs[i + 1 :]])
 
 
 def _central_difference(f: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-5) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def memory(figures: Path) -> Record:
         "megabytes_tiled": peaks["tiled"][-1] / 1e6,
         "tiled_over_inputs": peaks["tiled"][-1] / inputs[-1],
     }
-    seconds = {name: median_seconds(lambda run=run: _both_ways(run, 1024), repeats=5) for name, run in ways.items()}
+    seconds = {name: median_seconds(partial(_both_ways, run, 1024), repeats=5) for name, run in ways.items()}
     figure = plots.memory(LENGTHS, peaks, metrics, figures / "memory.svg")
     return Record(
         objective="How does the memory of attention, forward and backward, grow with the length of the text?",

@@ -102,7 +102,8 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *tiled_backward(grad, *ctx.saved_tensors, ctx.pattern, ctx.tile), None, None
+        query, key, value, output, lse = ctx.saved_tensors
+        return *tiled_backward(grad, query, key, value, output, lse, ctx.pattern, ctx.tile), None, None
 
 
 def _scores(query: Tensor, key_BKSd: Tensor, rows: slice, columns: slice, pattern: Pattern, T: int) -> Tensor | None:
@@ -112,8 +113,8 @@ def _scores(query: Tensor, key_BKSd: Tensor, rows: slice, columns: slice, patter
     if pattern.hides(queries, keys):
         return None
     key = share_heads(key_BKSd[:, :, columns].to(query.dtype), query.shape[1])
-    positions = [torch.arange(r.start, r.stop, device=query.device) for r in (queries, keys)]
-    return (query * query.shape[-1] ** -0.5) @ key.mT + pattern.bias(*positions, dtype=query.dtype)
+    queries_T, keys_S = (torch.arange(r.start, r.stop, device=query.device) for r in (queries, keys))
+    return (query * query.shape[-1] ** -0.5) @ key.mT + pattern.bias(queries_T, keys_S, query.dtype)
 
 
 def _tiles(length: int, tile: int) -> Iterator[slice]:
