@@ -1,7 +1,7 @@
 """How many floating-point operations a GPT takes, forward and backward, from its sizes alone (README, section 7).
 
-Counted are matrix products, 2·m·k·n for (m, k) @ (k, n), as `torch.utils.flop_counter` does; all else is small. Attention
-counts the whole square of scores, masked or not: that is what a kernel without a causal shortcut computes.
+Counted are matrix products, 2·m·k·n for (m, k) @ (k, n), as `torch.utils.flop_counter` does; all else is small.
+Attention counts the whole square of scores, masked or not: that is what a kernel without a causal shortcut computes.
 """
 
 from dataclasses import dataclass

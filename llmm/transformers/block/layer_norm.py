@@ -39,8 +39,8 @@ class _LayerNorm(torch.autograd.Function):
         scaled = grad * gain_D
         along_ones = scaled.mean(-1, keepdim=True)
         along_normed = normed * (scaled * normed).mean(-1, keepdim=True)
-        rows = tuple(range(grad.ndim - 1))
-        return rstd * (scaled - along_ones - along_normed), (grad * normed).sum(rows), grad.sum(rows), None
+        grad_x = rstd * (scaled - along_ones - along_normed)
+        return grad_x, (grad * normed).sum_to_size(gain_D.shape), grad.sum_to_size(gain_D.shape), None
 
 
 class LayerNorm(nn.Module):

@@ -5,6 +5,7 @@ torch's encoder layer fuses the three projections into one matrix; GPT-2 does so
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from llmm.transformers.attention.attention import Attention
 from llmm.transformers.block.block import Block
 from llmm.transformers.block.feed_forward import MLP, SwiGLU
+from llmm.transformers.block.mixture import MixtureOfExperts
 
 
 def from_encoder_layer(layer: nn.TransformerEncoderLayer) -> Block:
@@ -38,7 +40,7 @@ def from_encoder_layer(layer: nn.TransformerEncoderLayer) -> Block:
     return _filled(block, tensors)
 
 
-def from_gpt2_block(layer: nn.Module, n_head: int) -> Block:
+def from_gpt2_block(layer: Any, n_head: int) -> Block:
     """`transformers`' GPT2Block (with the tanh form of GELU) as a Block."""
     d_model = layer.ln_1.normalized_shape[0]
     block = Block(
@@ -55,7 +57,7 @@ def from_gpt2_block(layer: nn.Module, n_head: int) -> Block:
     return _filled(block, tensors)
 
 
-def from_llama_layer(layer: nn.Module) -> Block:
+def from_llama_layer(layer: Any) -> Block:
     """`transformers`' LlamaDecoderLayer or Qwen3DecoderLayer as a Block: the second has QK-norm, all else is equal."""
     attention, norm = layer.self_attn, layer.input_layernorm
     d_head, d_model = attention.head_dim, norm.weight.shape[0]
@@ -69,13 +71,27 @@ def from_llama_layer(layer: nn.Module) -> Block:
     return _filled(block, layer.state_dict())
 
 
+def from_mixtral(block: Any) -> MixtureOfExperts:
+    """`transformers`' MixtralSparseMoeBlock as ours: one tensor holds the gates and ups of all its experts."""
+    n_expert, twice_d_ff, d_model = block.experts.gate_up_proj.shape
+    mixture = MixtureOfExperts(
+        d_model, n_expert, block.top_k, partial(SwiGLU, d_model, twice_d_ff // 2), renormalise=True
+    )
+    tensors = {"gate.weight": block.gate.weight}
+    for e in range(n_expert):
+        gate, up = block.experts.gate_up_proj[e].chunk(2)
+        tensors |= {f"experts.{e}.gate_proj.weight": gate, f"experts.{e}.up_proj.weight": up}
+        tensors |= {f"experts.{e}.down_proj.weight": block.experts.down_proj[e]}
+    return _filled(mixture, tensors)
+
+
 def _split(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
     """Queries, keys and values out of the matrix that makes all three."""
     parts = zip("qkv", weight.chunk(3), bias.chunk(3), strict=True)
     return {f"self_attn.{q}_proj.{kind}": part for q, w, b in parts for kind, part in (("weight", w), ("bias", b))}
 
 
-def _filled(block: Block, tensors: dict[str, Tensor]) -> Block:
+def _filled(block: Any, tensors: dict[str, Tensor]) -> Any:
     """`block` with exactly these weights, in their precision, ready to be compared. Raises RuntimeError for others."""
     block = block.to(next(iter(tensors.values())).dtype)
     with torch.no_grad():

@@ -35,7 +35,7 @@ class _RMSNorm(torch.autograd.Function):
         normed = x * rstd
         scaled = grad * gain_D
         along_normed = normed * (scaled * normed).mean(-1, keepdim=True)
-        return rstd * (scaled - along_normed), (grad * normed).sum(tuple(range(grad.ndim - 1))), None
+        return rstd * (scaled - along_normed), (grad * normed).sum_to_size(gain_D.shape), None
 
 
 class RMSNorm(nn.Module):

@@ -1,0 +1,397 @@
+"""What norms, gates and experts do to a network, measured. One function an experiment; plots.py draws the figures."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmm.ladder.records import Record, round_metrics
+from llmm.transformers.block import plots
+from llmm.transformers.block.depth import Stack, last_layer_gradient, variances
+from llmm.transformers.block.ensemble import Ensemble
+from llmm.transformers.block.feed_forward import MLP
+from llmm.transformers.block.gated import GatedFeedForward
+from llmm.transformers.block.mixture import MixtureOfExperts, router_losses
+from llmm.transformers.block.parameter_count import equal_width, feed_forward_parameters
+from llmm.transformers.block.propagation import Norms, predicted_variance
+from llmm.transformers.block.tiny_language import (
+    HELD_OUT,
+    Recipe,
+    held_out_loss,
+    next_byte_loss,
+    text,
+    tiny,
+    train,
+    windows,
+    with_feed_forward,
+    without_norms,
+)
+from llmm.transformers.gpt.model import GPT
+
+SEEDS = [0, 1, 2]
+GELU_SECOND_MOMENT = 0.425  # of gelu(z) for z ~ N(0, 1): equation (12)
+
+
+# --- at initialisation ------------------------------------------------------------------------------------------------
+
+
+def residual_variance(figures: Path) -> Record:
+    """How does the residual stream grow with depth, by where the norms stand?"""
+    depth, kinds = 24, ("pre", "post", "sandwich", "none")
+    measured = {
+        norms: np.array([variances(stack, x) for stack, x in (_stack_and_input(norms, depth, s)[:2] for s in SEEDS)])
+        for norms in kinds
+    }
+    mean = {norms: rows.mean(axis=0) for norms, rows in measured.items()}
+    slope = {norms: np.polyfit(range(6, depth + 1), mean[norms][6:], 1)[0] for norms in ("pre", "sandwich")}
+    late_factor = (measured["none"][:, -1] / measured["none"][:, depth // 2]) ** (2 / depth)
+    metrics = {
+        "depth": depth,
+        "gelu_second_moment": GELU_SECOND_MOMENT,
+        **{f"{norms}_at_{layer}": _summary(measured[norms][:, layer]) for norms in kinds for layer in (1, 6, depth)},
+        "pre_slope": slope["pre"],
+        "pre_slope_lowest": GELU_SECOND_MOMENT,
+        "pre_slope_highest": 1 + GELU_SECOND_MOMENT,
+        "pre_first_increment": mean["pre"][1] - mean["pre"][0],
+        "pre_last_increment": mean["pre"][-1] - mean["pre"][-2],
+        "sandwich_slope": slope["sandwich"],
+        "post_farthest_from_one": np.abs(measured["post"][:, 1:] - 1).max(),
+        "none_factor_a_block_late": _summary(late_factor),
+        "none_factor_first_block": mean["none"][1] / mean["none"][0],
+        "similarity_first": _summary([_similarity("pre", 1, seed) for seed in SEEDS]),
+        "similarity_last": _summary([_similarity("pre", depth, seed) for seed in SEEDS]),
+    }
+    figure = plots.residual_variance(measured, metrics, figures / "residual_variance.svg")
+    return Record(
+        objective="How large does the residual stream become over 24 blocks, by where the norms stand?",
+        setup=f"Stacks of {depth} blocks, D = 64, 4 heads, GELU of 4 D, matrices N(0, 1/fan-in), LayerNorm; random "
+        f"embeddings of variance 1 for 8 × 64 random tokens of 256, float64; {len(SEEDS)} seeds. Mean square of the "
+        "stream after each block; similarity is the mean cosine of two tokens of a sequence.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {"changed": f"norms: {norms}", **{f"after {layer}": mean[norms][layer] for layer in (1, 6, 12, 24)}}
+                for norms in kinds
+            ]
+        ),
+        figure=figure,
+        found="After {depth} blocks the stream has variance {pre_at_24[mean]:.1f} with norms before the branches, "
+        "{sandwich_at_24[mean]:.1f} with norms on both sides, 1 with norms after the sums, and {none_at_24[mean]:.0e} "
+        "without norms, where a block ends up multiplying it by {none_factor_a_block_late[mean]:.2f}.",
+        negative="With norms before, the growth is not the straight line of independent branches: a block adds "
+        "{pre_first_increment:.2f} at first and {pre_last_increment:.2f} at the end, within the bounds "
+        "{pre_slope_lowest:.2f} and {pre_slope_highest:.2f}. Tokens become alike (cosine {similarity_first[mean]:.2f}, "
+        "then {similarity_last[mean]:.2f}), and an average of equal vectors does not shrink.",
+    )
+
+
+def gradient_by_depth(figures: Path) -> Record:
+    """How large is the last layer's gradient at initialisation, by depth?"""
+    depths, seeds, kinds = (6, 8, 12, 16, 24), list(range(8)), ("pre", "post", "sandwich")
+    found = {
+        norms: np.array([[last_layer_gradient(*_stack_and_input(norms, d, s)) for d in depths] for s in seeds])
+        for norms in kinds
+    }
+    metrics: dict[str, Any] = {"shallow": depths[0], "deep": depths[-1]}
+    for norms, rows in found.items():
+        metrics[f"{norms}_ratio"] = rows[:, 0].mean() / rows[:, -1].mean()
+        metrics[f"{norms}_ratio_by_seed"] = _summary(rows[:, 0] / rows[:, -1])
+        metrics[f"{norms}_slope"] = np.polyfit(np.log(depths), np.log(rows.mean(axis=0)), 1)[0]
+        metrics[f"{norms}_at_6"], metrics[f"{norms}_at_24"] = (_summary(rows[:, i]) for i in (0, -1))
+    lengths = np.array(
+        [[variances(*_stack_and_input("pre", d, s)[:2])[-1] ** 0.5 for d in (depths[0], depths[-1])] for s in SEEDS]
+    )
+    metrics["pre_ratio_of_lengths"] = (lengths[:, 1] / lengths[:, 0]).mean()
+    low, high = (
+        math.sqrt(predicted_variance("pre", 24, 1.0, b) / predicted_variance("pre", 6, 1.0, b))
+        for b in (GELU_SECOND_MOMENT, 1 + GELU_SECOND_MOMENT)
+    )
+    metrics |= {"pre_predicted_lowest": low, "pre_predicted_highest": high}
+    figure = plots.gradient_by_depth(depths, found, metrics, figures / "gradient_by_depth.svg")
+    return Record(
+        objective="Does the gradient of the last layer at initialisation shrink with depth, as the theorem on pre-norm "
+        "says, and stay with post-norm?",
+        setup="Stacks as in `residual_variance` with 6 to 24 blocks, cross-entropy over 256 classes by a read-out "
+        f"N(0, 0.02²) and random targets, 4 × 32 tokens, float64; {len(seeds)} seeds; Frobenius norm of the gradient "
+        "in the second matrix of the last feed-forward. Ratios are of means over the seeds.",
+        metrics=round_metrics(metrics),
+        seeds=seeds,
+        ablation=round_metrics(
+            [
+                {"changed": f"norms: {norms}", **{f"L = {d}": found[norms][:, i].mean() for i, d in enumerate(depths)}}
+                | {"ratio 6 to 24": metrics[f"{norms}_ratio"]}
+                for norms in kinds
+            ]
+        ),
+        figure=figure,
+        found="From {shallow} to {deep} blocks the gradient falls by a factor of {pre_ratio:.2f} with norms before "
+        "(slope {pre_slope:.2f} in log-log) and of {post_ratio:.2f} with norms after (slope {post_slope:.2f}); the "
+        "length of the stream grows by {pre_ratio_of_lengths:.2f}. At 24 blocks post-norm's gradient is larger: "
+        "{post_at_24[mean]:.3f} against {pre_at_24[mean]:.3f}.",
+        negative="One seed says little: the ratio scatters by {post_ratio_by_seed[sd]:.2f} with norms after and by "
+        "{pre_ratio_by_seed[sd]:.2f} with norms before.",
+    )
+
+
+def _stack_and_input(norms: Norms, depth: int, seed: int) -> tuple[Stack, Tensor, Tensor, Tensor]:
+    """A stack, embedded random tokens (4, 32, 64), a read-out (256, 64) and targets (4, 32), all drawn from `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    embedding_VD = torch.randn(256, 64, generator=generator).double()
+    readout_VD = 0.02 * torch.randn(256, 64, generator=generator).double()
+    ids_BT, target_BT = (torch.randint(256, (4, 32), generator=generator) for _ in range(2))
+    stack = Stack(norms, depth, d_model=64, n_head=4, generator=generator).double()
+    return stack, embedding_VD[ids_BT], readout_VD, target_BT
+
+
+def _similarity(norms: Norms, depth: int, seed: int) -> float:
+    """Mean cosine of two different tokens of a sequence after `depth` blocks."""
+    stack, x_BTD, _, _ = _stack_and_input(norms, depth, seed)
+    with torch.no_grad():
+        *_, last = stack.stream(x_BTD)
+    unit = last / last.norm(dim=-1, keepdim=True)
+    T = unit.shape[1]
+    return float(((unit @ unit.mT).sum((1, 2)) - T).mean() / (T * (T - 1)))
+
+
+# --- in training ------------------------------------------------------------------------------------------------------
+
+
+def no_norm(figures: Path) -> Record:
+    """What happens to a deep network without norms when it is trained at a usual rate?"""
+    depths, rates, steps = (6, 12, 24), (3e-4, 1e-3, 3e-3), 40
+    runs = list(product(rates, SEEDS))
+    curves: dict[tuple[str, int], Tensor] = {}
+    for norms, depth in [("none", d) for d in depths] + [("pre", depths[-1])]:
+        models = [tiny(depth, 32, 32, norm="layer") for _ in runs]
+        ensemble = Ensemble([without_norms(m) if norms == "none" else m for m in models], [seed for _, seed in runs])
+        curves[norms, depth] = ensemble.train([Recipe(rate, steps, warmup=0, batch=4) for rate, _ in runs])
+    metrics: dict[str, Any] = {"steps": steps, "runs": len(runs), "usual_rate": rates[1]}
+    ablation = []
+    for (norms, depth), losses in curves.items():
+        by_rate = losses.view(len(rates), len(SEEDS), steps)
+        broken = ~by_rate.isfinite().all(-1)
+        worst = by_rate.nan_to_num(math.inf).amax((1, 2))
+        name = f"{norms}_{depth}"
+        metrics[f"{name}_first_loss"] = _summary(by_rate[0, :, 0])
+        metrics[f"{name}_not_finite"] = int(broken.sum())
+        metrics[f"{name}_not_finite_at_usual_rate"] = int(broken[1].sum())
+        ablation.append(
+            {"changed": f"norms: {norms}, {depth} blocks", "first loss": metrics[f"{name}_first_loss"]["mean"]}
+            | {f"not finite at {rate:.0e}": int(broken[i].sum()) for i, rate in enumerate(rates)}
+            | {f"worst at {r:.0e}": float(worst[i]) if worst[i].isfinite() else "inf" for i, r in enumerate(rates)}
+        )
+    figure = plots.no_norm(curves, rates, metrics, figures / "no_norm.svg")
+    return Record(
+        objective="Does a network of 24 blocks without norms survive training at a usual rate?",
+        setup=f"Byte-level language models, D = 32, 4 heads, GELU, no norm at all or pre-norm, matrices "
+        f"N(0, 1/fan-in); Adam without warm-up at {', '.join(f'{r:.0e}' for r in rates)}, {steps} steps of 4 × 32 bytes of Python's "
+        f"library; {len(SEEDS)} seeds; float32.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(ablation),
+        figure=figure,
+        found="",
+    )
+
+
+GRID_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+ARMS: dict[str, dict[str, Any]] = {
+    "pre": {"norm_placement": "pre", "norm": "rms"},
+    "pre, LayerNorm": {"norm_placement": "pre", "norm": "layer"},
+    "pre, QK-norm": {"norm_placement": "pre", "norm": "rms", "qk_norm": True},
+    "sandwich": {"norm_placement": "sandwich", "norm": "rms"},
+    "post": {"norm_placement": "post", "norm": "rms"},
+}
+
+
+def norm_grid(figures: Path) -> Record:
+    """Which norms need a warm-up, and how large a learning rate does each bear?"""
+    steps, warmups = 80, (0, 20)
+    runs = list(product(warmups, GRID_RATES, SEEDS))
+    held_out: dict[str, Any] = {}
+    for arm, choices in ARMS.items():
+        ensemble = Ensemble([tiny(6, 32, 32, **choices) for _ in runs], [seed for _, _, seed in runs])
+        ensemble.train([Recipe(rate, steps, warmup, batch=8) for warmup, rate, _ in runs])
+        losses = ensemble.held_out(32).nan_to_num(99.0).view(len(warmups), len(GRID_RATES), len(SEEDS))
+        held_out[arm] = losses.double().numpy()
+    metrics: dict[str, Any] = {"steps": steps, "rates": list(GRID_RATES), "blind": _unigram_entropy()}
+    ablation = []
+    for arm, losses in held_out.items():
+        name = arm.replace(", ", "_").replace("-", "_").lower()
+        for i, warmup in enumerate(warmups):
+            mean = losses[i].mean(axis=-1)
+            best = int(mean.argmin())
+            metrics[f"{name}_warmup_{warmup}"] = {"best": _summary(losses[i, best]), "best_rate": GRID_RATES[best]} | {
+                f"at_{rate:g}".replace(".", "_").replace("-", "_"): _summary(losses[i, j])
+                for j, rate in enumerate(GRID_RATES)
+            }
+            ablation.append(
+                {"changed": f"{arm}, {'warm-up of ' + str(warmup) if warmup else 'no warm-up'}"}
+                | {f"{rate:g}": mean[j] for j, rate in enumerate(GRID_RATES)}
+            )
+        metrics[f"{name}_warmup_gain"] = {
+            f"{rate:g}".replace(".", "_"): _summary(losses[0, j] - losses[1, j]) for j, rate in enumerate(GRID_RATES)
+        }
+    figure = plots.norm_grid(held_out, GRID_RATES, metrics, figures / "norm_grid.svg")
+    return Record(
+        objective="Which placement of norms needs a warm-up of the learning rate, and how large a rate does each bear?",
+        setup=f"Byte-level language models of 6 blocks, D = 32, 4 heads, GELU, RoPE, matrices N(0, 1/fan-in); "
+        f"Adam, {steps} steps of 8 × 32 bytes of Python's library, rate falling by a cosine to a tenth, with and without a linear "
+        f"warm-up of {warmups[1]} steps; held-out loss in nats a byte at the end; {len(SEEDS)} seeds.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(ablation),
+        figure=figure,
+        found="",
+    )
+
+
+def gated(figures: Path) -> Record:
+    """At equal parameters, are gates worth the narrower hidden layer?"""
+    seeds, rates, steps, D, d_ff = list(range(5)), (3e-3, 1e-2), 250, 48, 192
+    narrow = equal_width(D, d_ff)
+    kinds = {
+        "gelu": partial(MLP, D, d_ff, "gelu"),
+        "relu2": partial(MLP, D, d_ff, "relu2"),
+        "geglu": partial(GatedFeedForward, D, narrow, "geglu"),
+        "swiglu": partial(GatedFeedForward, D, narrow, "swiglu"),
+    }
+    runs = list(product(rates, seeds))
+    held_out = {}
+    for kind, make in kinds.items():
+        ensemble = Ensemble([with_feed_forward(tiny(2, D, 32), make) for _ in runs], [seed for _, seed in runs])
+        ensemble.train([Recipe(rate, steps, warmup=20, batch=8) for rate, _ in runs])
+        losses = ensemble.held_out(32).double().view(len(rates), len(seeds)).numpy()
+        held_out[kind] = losses[losses.mean(axis=1).argmin()]  # each kind at the better of its rates
+    differences = {kind: held_out[kind] - held_out["gelu"] for kind in kinds if kind != "gelu"}
+    metrics: dict[str, Any] = {
+        "width_plain": d_ff,
+        "width_gated": narrow,
+        "parameters_plain": feed_forward_parameters(D, d_ff, gated=False, bias=False),
+        "parameters_gated": feed_forward_parameters(D, narrow, gated=True, bias=False),
+        **{f"{kind}_loss": _summary(losses) for kind, losses in held_out.items()},
+        **{f"{kind}_minus_gelu": _interval(values) for kind, values in differences.items()},
+    }
+    figure = plots.gated(differences, metrics, figures / "gated.svg")
+    return Record(
+        objective="Does a gated feed-forward beat an ungated one of the same number of parameters?",
+        setup=f"Byte-level language models of 2 blocks, D = {D}, pre-norm; feed-forward of width {d_ff}, gated "
+        f"{narrow}; Adam, {steps} steps of 8 × 32 bytes, warm-up of 20, each kind at the better of the rates "
+        f"{rates[0]:g} and {rates[1]:g}; held-out loss in nats a byte; {len(seeds)} seeds, each seed the same text for "
+        "all kinds. Intervals are 95%, Student's t over the differences from GELU.",
+        metrics=round_metrics(metrics),
+        seeds=seeds,
+        ablation=round_metrics(
+            [
+                {"changed": kind, "held-out loss": losses.mean(), "sd": losses.std(ddof=1)}
+                for kind, losses in held_out.items()
+            ]
+        ),
+        figure=figure,
+        found="",
+    )
+
+
+def expert_load(figures: Path) -> Record:
+    """Do experts share the work by themselves, and what does making them share cost?"""
+    n_expert, steps, D, d_ff = 8, 120, 32, 64
+    weights = {"none": 0.0, "balance": 0.01}
+    loads: dict[str, Any] = {name: [] for name in weights}
+    held_out: dict[str, list[float]] = {name: [] for name in weights}
+    dropped: dict[str, list[float]] = {name: [] for name in weights}
+    for name, seed in product(weights, SEEDS):
+        model, history = _sparse(n_expert, D, d_ff), []
+        penalty = partial(_weighted_balance, weights[name])
+        train(model, Recipe(1e-2, steps, 10, batch=8), seed, penalty, lambda _, m=model, h=history: h.append(_loads(m)))
+        loads[name].append(history)
+        held_out[name].append(held_out_loss(model, 32))
+        dropped[name].append(_dropped(model, factor=1.25))
+    share = {name: np.array(rows) for name, rows in loads.items()}  # (seeds, steps, layers, experts)
+    metrics: dict[str, Any] = {"experts": n_expert, "fair": 1 / n_expert, "weight": weights["balance"]}
+    for name, rows in share.items():
+        settled = rows[:, -20:].mean(axis=1)  # of the last 20 steps
+        metrics[name] = {
+            "largest_share": _summary(settled.max(-1).mean(-1)),
+            "smallest_share": _summary(settled.min(-1).mean(-1)),
+            "idle_experts": _summary((settled < 0.01).sum(-1).mean(-1)),
+            "dropped": _summary(dropped[name]),
+            "held_out_loss": _summary(held_out[name]),
+        }
+    figure = plots.expert_load(share, metrics, figures / "expert_load.svg")
+    return Record(
+        objective="How evenly are eight experts used, with and without a balancing loss, and what does balance cost?",
+        setup=f"Byte-level language models of 2 blocks, D = {D}, {n_expert} SwiGLU experts of width {d_ff} and one "
+        f"choice a token, dropless; Adam at 0.01, {steps} steps of 8 × 32 bytes; balancing loss with weight 0.01 or "
+        "none; shares over the last 20 steps; dropped: tokens of held-out text that would find no room at capacity "
+        f"factor 1.25; {len(SEEDS)} seeds.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {"changed": "no balancing loss" if name == "none" else f"balancing loss, weight {weights[name]:g}"}
+                | {key: value["mean"] for key, value in metrics[name].items()}
+                for name in weights
+            ]
+        ),
+        figure=figure,
+        found="",
+    )
+
+
+def _sparse(n_expert: int, D: int, d_ff: int) -> GPT:
+    expert = partial(GatedFeedForward, D, d_ff, "swiglu")
+    return with_feed_forward(tiny(2, D, 32), partial(MixtureOfExperts, D, n_expert, 1, expert))
+
+
+def _weighted_balance(weight: float, model: GPT) -> Tensor:
+    return weight * router_losses(model)[0]
+
+
+def _mixtures(model: GPT) -> list[MixtureOfExperts]:
+    return [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+
+
+def _loads(model: GPT) -> list[list[float]]:
+    """Share of the last batch's choices, by layer and expert."""
+    return [mixture.routing.load_E.tolist() for mixture in _mixtures(model) if mixture.routing is not None]
+
+
+def _dropped(model: GPT, factor: float) -> float:
+    """Share of choices on held-out text that find their expert full at this capacity factor."""
+    for mixture in _mixtures(model):
+        mixture.capacity_factor = factor
+    with torch.no_grad():
+        next_byte_loss(model, windows(text(HELD_OUT), 64, 32, torch.Generator().manual_seed(1)))
+    kept = [float(m.routing.kept_NK.double().mean()) for m in _mixtures(model) if m.routing is not None]
+    return 1 - sum(kept) / len(kept)
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _unigram_entropy() -> float:
+    """Entropy, in nats a byte, of held-out text under its own byte frequencies: what a blind model could reach."""
+    share = torch.bincount(text(HELD_OUT)).double() / len(text(HELD_OUT))
+    return float(-(share * share.clamp(min=1e-12).log()).sum())
+
+
+def _summary(values: Sequence[float] | Any) -> dict[str, float]:
+    """Mean, standard deviation and number of `values`."""
+    data = np.asarray(values, dtype=np.float64)
+    return {"mean": float(data.mean()), "sd": float(data.std(ddof=1)), "n": int(data.size)}
+
+
+def _interval(values: Any) -> dict[str, float]:
+    """Mean of a few differences with its 95% interval by Student's t."""
+    from scipy.stats import t
+
+    found = _summary(values)
+    half = float(t.ppf(0.975, found["n"] - 1)) * found["sd"] / math.sqrt(found["n"])
+    return found | {"low": found["mean"] - half, "high": found["mean"] + half}
