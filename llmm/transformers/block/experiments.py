@@ -35,7 +35,7 @@ from llmm.transformers.block.tiny_language import (
 from llmm.transformers.gpt.model import GPT
 
 SEEDS = [0, 1, 2]
-GELU_SECOND_MOMENT = 0.425  # of gelu(z) for z ~ N(0, 1): equation (12)
+GELU_SECOND_MOMENT = 1 / 3 + 1 / (2 * math.pi * math.sqrt(3))  # of gelu(z) for z ~ N(0, 1): README, equation (3.3)
 
 
 # --- at initialisation ------------------------------------------------------------------------------------------------
@@ -191,8 +191,8 @@ def no_norm(figures: Path) -> Record:
     return Record(
         objective="Does a network of 24 blocks without norms survive training at a usual rate?",
         setup=f"Byte-level language models, D = 32, 4 heads, GELU, no norm at all or pre-norm, matrices "
-        f"N(0, 1/fan-in); Adam without warm-up at {', '.join(f'{r:.0e}' for r in rates)}, {steps} steps of 4 × 32 bytes of Python's "
-        f"library; {len(SEEDS)} seeds; float32.",
+        f"N(0, 1/fan-in); Adam without warm-up at {', '.join(f'{r:.0e}' for r in rates)}, {steps} steps "
+        f"of 4 × 32 bytes of Python's library; {len(SEEDS)} seeds; float32.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(ablation),
@@ -243,8 +243,8 @@ def norm_grid(figures: Path) -> Record:
     return Record(
         objective="Which placement of norms needs a warm-up of the learning rate, and how large a rate does each bear?",
         setup=f"Byte-level language models of 6 blocks, D = 32, 4 heads, GELU, RoPE, matrices N(0, 1/fan-in); "
-        f"Adam, {steps} steps of 8 × 32 bytes of Python's library, rate falling by a cosine to a tenth, with and without a linear "
-        f"warm-up of {warmups[1]} steps; held-out loss in nats a byte at the end; {len(SEEDS)} seeds.",
+        f"Adam, {steps} steps of 8 × 32 bytes of Python's library, rate falling by a cosine to a tenth, with and "
+        f"without a linear warm-up of {warmups[1]} steps; held-out loss in nats a byte at the end; {len(SEEDS)} seeds.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(ablation),

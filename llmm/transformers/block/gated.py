@@ -1,6 +1,6 @@
 """Gated linear units: a feed-forward layer whose hidden units are each multiplied by a gate that the token opens.
 
-The gate is one more matrix, so at equal parameters the hidden layer is two thirds as wide (README, equation 21).
+The gate is one more matrix, so at equal parameters the hidden layer is two thirds as wide (README, equation 5.1).
 
 Source: Shazeer 2020 (2002.05202), equations 5 and 6; the sigmoid gate is Dauphin et al. 2016 (1612.08083), equation 1.
 """

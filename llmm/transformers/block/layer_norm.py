@@ -1,7 +1,7 @@
 """Layer normalisation with its backward pass by hand: centre each token's vector, scale it to length √D, undo neither.
 
 The output forgets the mean and the length of its input. So no gradient can flow along these two directions: backward
-projects them out and divides by the length that forward divided by (README, equations 4 to 8).
+projects them out and divides by the length that forward divided by (README, equations 2.3 and 2.4).
 
 Source: Ba, Kiros and Hinton 2016 (1607.06450), equation 4.
 """

@@ -12,8 +12,8 @@ Norms = Literal["pre", "post", "sandwich", "none"]
 def predicted_variance(norms: Norms, layers: int, start: float, branches: float) -> float:
     """The residual stream's variance after `layers` blocks, from that at the start and what both branches add.
 
-    `branches` is the sum of the variances with which attention and feed-forward answer an input of variance one.
-    Equations (13) to (16): pre start + l·branches, sandwich start + 2 l, post 1 (from the first block on); without
+    `branches` is what both branches of a block add to a stream of variance one.
+    Equations (3.5) to (3.8): pre start + l·branches, sandwich start + 2 l, post 1 (from the first block on); without
     norms each block multiplies by 1 + branches, so long as branches answer in proportion.
     """
     if norms == "pre":
@@ -26,7 +26,7 @@ def predicted_variance(norms: Norms, layers: int, start: float, branches: float)
 
 
 def predicted_gradient_ratio(norms: Norms, shallow: int, deep: int, start: float, branches: float) -> float:
-    """How many times smaller the last layer's gradient is at depth `deep` than at `shallow`, equation (19).
+    """How many times smaller the last layer's gradient is at depth `deep` than at `shallow`, equation (4.3).
 
     The last norm divides by the length of what it gets: √(variance deep / variance shallow); 1 for post.
     """

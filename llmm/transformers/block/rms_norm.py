@@ -1,7 +1,7 @@
 """Root-mean-square normalisation with its backward pass by hand: scale each token's vector to length √D, keep its mean.
 
 One direction is lost instead of layer normalisation's two, the length; so backward projects out one (README,
-equations 9 and 10). Without a mean to subtract there is no bias to add either.
+equation 2.7). Without a mean to subtract there is no bias to add either.
 
 Source: Zhang and Sennrich 2019 (1910.07467), equation 4.
 """

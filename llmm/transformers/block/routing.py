@@ -66,7 +66,7 @@ def balance_loss(routing: Routing) -> Tensor:
     """E Σₑ loadₑ · mean probabilityₑ: 1 where the router is even-handed, up to E where one expert gets everything.
 
     The load counts choices and has no gradient; the probabilities have one, larger for the busier expert (README,
-    equation 27).
+    equation 8.5).
     """
     n_expert = routing.logits_NE.shape[1]
     return n_expert * (routing.load_E * routing.probability_NE.mean(0)).sum()
