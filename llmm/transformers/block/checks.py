@@ -323,7 +323,7 @@ def _token_by_token(mixture: MixtureOfExperts, x: Tensor) -> Tensor:
     if mixture.capacity_factor is not None:
         room = [math.ceil(mixture.capacity_factor * len(x_ND) * K / E)] * E
     probabilities = [mixture.gate(token).softmax(-1) for token in x_ND]
-    chosen = [sorted(range(E), key=lambda e, p=p: -float(p[e]))[:K] for p in probabilities]
+    chosen = [sorted(range(E), key=p.tolist().__getitem__, reverse=True)[:K] for p in probabilities]
     out = [torch.zeros_like(token) for token in x_ND]
     for k in range(K):  # every token's first choice comes before any second one
         for n, (token, p) in enumerate(zip(x_ND, probabilities, strict=True)):

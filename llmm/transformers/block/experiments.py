@@ -71,7 +71,7 @@ def residual_variance(figures: Path) -> Record:
     return Record(
         objective="How large does the residual stream become over 24 blocks, by where the norms stand?",
         setup=f"Stacks of {depth} blocks, D = 64, 4 heads, GELU of 4 D, matrices N(0, 1/fan-in), LayerNorm; random "
-        f"embeddings of variance 1 for 8 × 64 random tokens of 256, float64; {len(SEEDS)} seeds. Mean square of the "
+        f"embeddings of variance 1 for 4 × 32 random tokens of 256, float64; {len(SEEDS)} seeds. Mean square of the "
         "stream after each block; similarity is the mean cosine of two tokens of a sequence.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,

@@ -38,14 +38,15 @@ def residual_variance(measured: dict[str, Any], metrics: dict[str, Any], path: P
     left.plot(layers, 1 + 2 * layers, ":", color=DARK, linewidth=1)
     ends = {norms: metrics[f"{norms}_at_{depth}"]["mean"] for norms in COLOURS}
     for norms in ("sandwich", "pre", "post"):
-        left.text(depth + 0.4, ends[norms], f"{WHERE[norms]}:\n{ends[norms]:.1f}", color=COLOURS[norms], va="center")
+        text = f"{ends[norms]:.1f} {WHERE[norms]}"
+        left.text(depth + 0.4, ends[norms], text, color=COLOURS[norms], va="center")
     left.text(12, 1 + 2 * 12 + 4, "1 + 2 l", color=DARK, ha="right")
-    left.text(23.5, 2.6, "shaded: bounds for independent\nand for equal tokens", color=OURS, ha="right", va="bottom")
+    left.text(depth + 0.4, 12, "shaded: between\nindependent and\nequal tokens", color=OURS, va="center", alpha=0.8)
     factor = metrics["none_factor_a_block_late"]["mean"]
     right.text(10.5, 3e6, f"no norm:\n× {factor:.2f} a block", color=DARK, ha="right")
     right.text(depth, 150, "any norm", color="0.35", ha="right", va="bottom")
     right.set_yscale("log")
-    left.set(xlabel="block l", ylabel="variance of the residual stream", xlim=(0, depth + 11), ylim=(0, 52))
+    left.set(xlabel="block l", ylabel="variance of the residual stream", xlim=(0, depth + 15), ylim=(0, 52))
     left.set_xticks([0, 6, 12, 18, 24])
     right.set(xlabel="block l", xlim=(0, depth))
     right.set_xticks([0, 6, 12, 18, 24])
