@@ -224,21 +224,11 @@ def norm_grid(figures: Path) -> Record:
     metrics: dict[str, Any] = {"steps": steps, "rates": list(GRID_RATES), "blind": _unigram_entropy()}
     ablation = []
     for arm, losses in held_out.items():
-        name = arm.replace(", ", "_").replace("-", "_").lower()
-        for i, warmup in enumerate(warmups):
-            mean = losses[i].mean(axis=-1)
-            best = int(mean.argmin())
-            metrics[f"{name}_warmup_{warmup}"] = {"best": _summary(losses[i, best]), "best_rate": GRID_RATES[best]} | {
-                f"at_{rate:g}".replace(".", "_").replace("-", "_"): _summary(losses[i, j])
-                for j, rate in enumerate(GRID_RATES)
-            }
-            ablation.append(
-                {"changed": f"{arm}, {'warm-up of ' + str(warmup) if warmup else 'no warm-up'}"}
-                | {f"{rate:g}": mean[j] for j, rate in enumerate(GRID_RATES)}
-            )
-        metrics[f"{name}_warmup_gain"] = {
-            f"{rate:g}".replace(".", "_"): _summary(losses[0, j] - losses[1, j]) for j, rate in enumerate(GRID_RATES)
-        }
+        for warmup, by_rate in zip(warmups, losses, strict=True):
+            metrics[f"{_key(arm)}_warmup_{warmup}"] = _at_each_rate(by_rate) | _best_rate(by_rate)
+            means = {f"{rate:g}": row.mean() for rate, row in zip(GRID_RATES, by_rate, strict=True)}
+            ablation.append({"changed": f"{arm}, warm-up of {warmup} steps"} | means)
+        metrics[f"{_key(arm)}_warmup_gain"] = _at_each_rate(losses[0] - losses[1])
     figure = plots.norm_grid(held_out, GRID_RATES, metrics, figures / "norm_grid.svg")
     return Record(
         objective="Which placement of norms needs a warm-up of the learning rate, and how large a rate does each bear?",
@@ -251,6 +241,22 @@ def norm_grid(figures: Path) -> Record:
         figure=figure,
         found="",
     )
+
+
+def _at_each_rate(losses: Any) -> dict[str, Any]:
+    """{"at_0_01": summary over the seeds, ...} of losses (rates, seeds)."""
+    return {f"at_{_key(f'{rate:g}')}": _summary(row) for rate, row in zip(GRID_RATES, losses, strict=True)}
+
+
+def _best_rate(losses: Any) -> dict[str, Any]:
+    """The rate with the lowest mean of losses (rates, seeds), and its losses."""
+    best = int(losses.mean(axis=1).argmin())
+    return {"best": _summary(losses[best]), "best_rate": GRID_RATES[best]}
+
+
+def _key(label: str) -> str:
+    """A label as part of a metric's name: "pre, QK-norm" -> "pre_qk_norm", "0.01" -> "0_01"."""
+    return label.replace(", ", "_").replace("-", "_").replace(".", "_").lower()
 
 
 def gated(figures: Path) -> Record:
