@@ -19,6 +19,7 @@ WHERE = {
     "sandwich": "on both sides",
     "none": "nowhere",
 }
+NAMES = {"gelu": "GELU", "relu2": "ReLU²", "geglu": "GEGLU", "swiglu": "SwiGLU"}
 
 
 def residual_variance(measured: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
@@ -75,38 +76,35 @@ def gradient_by_depth(depths: Sequence[int], found: dict[str, Any], metrics: dic
     low, high = axes.get_ylim()
     axes.set_yticks([0.03, 0.05, 0.1, 0.2], ["0.03", "0.05", "0.1", "0.2"])
     axes.set(xlabel="blocks", ylabel="gradient norm of the last layer", xlim=(5.7, 52), ylim=(low * 0.95, high * 1.05))
-    axes.set_title("Does the last layer's gradient shrink with depth at initialisation?")
+    axes.set_title("Does the last layer's gradient shrink with depth at initialisation?", loc="left", fontsize=10)
     return save_figure(figure, path)
 
 
-def no_norm(curves: dict[Any, Any], rates: Sequence[float], metrics: dict[str, Any], path: Path) -> Path:
-    """Training loss against steps at each rate: one panel a depth without norms, and pre-norm at the largest."""
-    figure, panels = new_figure(width=9.0, height=3.4, columns=len(curves))
-    shades = dict(zip(rates, ("#9ecae1", "#4292c6", "#084594"), strict=True))
-    top = 1e7
-    for axes, ((norms, depth), losses) in zip(panels, curves.items(), strict=True):
-        for i, rate in enumerate(rates):
-            for row in losses[3 * i : 3 * i + 3].numpy():
-                steps = np.arange(1, len(row) + 1)
-                good = np.isfinite(row)
-                axes.semilogy(steps[good], row[good], color=shades[rate], linewidth=1.2)
-                if not good.all():
-                    last = int(np.argmin(good))
-                    axes.plot(
-                        last + 1, min(row[max(last - 1, 0)], top), "x", color=WARM, markersize=7, markeredgewidth=2
-                    )
-        broken = metrics[f"{norms}_{depth}_not_finite"]
-        title = f"{'no norm' if norms == 'none' else 'norm before'}, {depth} blocks"
-        axes.set_title(f"{title}\n{broken} of {metrics['runs']} not finite", fontsize="medium")
-        axes.set(xlabel="step", ylim=(1.5, top))
+def no_norm(curves: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
+    """Training loss against steps, a panel an arm, all rates and seeds; what is not finite gets a cross at the top."""
+    figure, panels = new_figure(width=9.5, height=3.3, columns=len(curves))
+    top = 1e6
+    for axes, (name, losses) in zip(panels, curves.items(), strict=True):
+        norms, kind, depth = name.split("_")
+        colour = COLOURS[norms]
+        for row in losses:
+            steps = np.arange(1, len(row) + 1)
+            good = np.isfinite(row)
+            axes.semilogy(steps[good], row[good], color=colour, linewidth=1, alpha=0.7)
+            axes.semilogy(steps[~good], np.full((~good).sum(), 3e5), "x", color=WARM, markersize=5)
+        broken = metrics[name]["not_finite"]
+        where = "norm before" if norms == "pre" else "no norm"
+        axes.set_title(f"{where}, {NAMES[kind]},\n{depth} blocks", loc="left", fontsize="medium", color=colour)
+        if broken:
+            axes.text(10.5, 5e4, f"{broken} of {metrics['runs']} NaN", color=WARM, ha="center", va="top")
+        else:
+            last = metrics[name]["last_loss"]["mean"]
+            axes.text(20, 1.4, f"end: {last:.3g}", color=colour, ha="right", va="bottom")
+        axes.set(xlabel="step", ylim=(1.3, top), xlim=(0, 21), xticks=[1, 10, 20])
         if axes is not panels[0]:
             axes.set_yticklabels([])
     panels[0].set_ylabel("loss, nats a byte")
-    for i, rate in enumerate(rates):
-        panels[-1].text(40, 10 ** (4.4 + 0.55 * i), f"rate {rate:g}", color=shades[rate], ha="right")
-    figure.suptitle(
-        "Does a deep network without norms survive training? (× marks inf or NaN)", x=0.01, ha="left", fontsize=10
-    )
+    figure.suptitle("Does a deep network without norms survive training?", x=0.01, ha="left", fontsize=10)
     return save_figure(figure, path)
 
 
@@ -121,7 +119,7 @@ def norm_grid(held_out: dict[str, Any], rates: Sequence[float], metrics: dict[st
             if axes is panels[0]:
                 axes.text(1.05e-3, 4.35 - 0.14 * i, name, color=colour)
         axes.axhline(metrics["blind"], color=BASELINE_COLOUR, linestyle="--", linewidth=1)
-        axes.set_title(arm)
+        axes.set_title(arm, loc="left", fontsize="medium")
         axes.set(xlabel="learning rate", ylim=(2.2, 4.5))
         axes.minorticks_off()
         if axes is not panels[0]:
@@ -135,7 +133,6 @@ def norm_grid(held_out: dict[str, Any], rates: Sequence[float], metrics: dict[st
 def gated(differences: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
     """Difference of held-out loss from GELU at equal parameters: every seed, the mean and its interval."""
     figure, axes = new_figure(height=3.0)
-    names = {"relu2": "ReLU²", "geglu": "GEGLU", "swiglu": "SwiGLU"}
     for row, (kind, values) in enumerate(differences.items()):
         found = metrics[f"{kind}_minus_gelu"]
         colour = GREEN if kind == "relu2" else OURS
@@ -145,30 +142,32 @@ def gated(differences: dict[str, Any], metrics: dict[str, Any], path: Path) -> P
         axes.text(found["mean"], row - 0.17, f"{found['mean']:+.3f}", color=colour, ha="center", va="top")
     axes.axvline(0, color=BASELINE_COLOUR, linestyle="--", linewidth=1)
     axes.text(0, len(differences) - 0.45, f" GELU: {metrics['gelu_loss']['mean']:.3f} nats", color="0.35", va="bottom")
-    axes.set_yticks(range(len(differences)), [names[kind] for kind in differences])
+    axes.set_yticks(range(len(differences)), [NAMES[kind] for kind in differences])
     axes.set(
         xlabel="held-out loss minus that of GELU, nats a byte (dots: seeds; bar: 95%)",
         ylim=(-0.6, len(differences) - 0.2),
     )
-    axes.set_title("At equal parameters, are gates worth the narrower hidden layer?")
+    axes.set_title("At equal parameters, are gates worth the narrower hidden layer?", loc="left", fontsize=10)
     return save_figure(figure, path)
 
 
 def expert_load(share: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
-    """Share of tokens of each expert against steps, first layer of the first seed, without and with balancing."""
-    figure, panels = new_figure(width=8.0, height=3.6, columns=2)
-    titles = {"none": "no balancing loss", "balance": "balancing loss"}
+    """Share of tokens of each expert against steps, first layer of the first seed, a panel for each weight."""
+    figure, panels = new_figure(width=9.0, height=3.5, columns=len(share))
     for axes, (name, rows) in zip(panels, share.items(), strict=True):
         ordered = rows[0, :, 0][:, np.argsort(-rows[0, -20:, 0].mean(axis=0))]
         smooth = np.stack([np.convolve(column, np.ones(5) / 5, mode="valid") for column in ordered.T])
         steps = np.arange(3, 3 + smooth.shape[1])
         shades = [str(grey) for grey in np.linspace(0.25, 0.9, len(smooth))]
         axes.stackplot(steps, smooth, colors=[OURS, *shades[1:]], edgecolor="white", linewidth=0.4)
+        weight = metrics["weights"][name]
         largest, dropped = metrics[name]["largest_share"]["mean"], metrics[name]["dropped"]["mean"]
-        axes.set_title(
-            f"{titles[name]}: largest share {largest:.0%},\n{dropped:.0%} dropped at capacity 1.25", fontsize="medium"
-        )
+        title = f"balancing loss × {weight:g}" if weight else "no balancing loss"
+        text = f"{title}\nlargest share {largest:.0%}\n{dropped:.0%} dropped at capacity 1.25"
+        axes.set_title(text, loc="left", fontsize="medium")
         axes.set(xlabel="step", ylim=(0, 1), xlim=(steps[0], steps[-1]))
+        if axes is not panels[0]:
+            axes.set_yticklabels([])
     panels[0].set_ylabel("share of tokens, expert by expert")
     figure.suptitle("Do eight experts share the work by themselves?", x=0.01, ha="left", fontsize=10)
     return save_figure(figure, path)
