@@ -21,13 +21,13 @@ from llmm.transformers.attention.attention import Attention
 from llmm.transformers.attention.kv_cache import LayerCache
 from llmm.transformers.attention.rope import rope_tables
 from llmm.transformers.block import parameter_count, peers
-from llmm.transformers.block.block import Block
+from llmm.transformers.block.block import Block, Placement
 from llmm.transformers.block.feed_forward import MLP, SwiGLU
 from llmm.transformers.block.flop_count import Work, backward_flops, forward_flops
 from llmm.transformers.block.gated import GatedFeedForward
 from llmm.transformers.block.layer_norm import LayerNorm, layer_norm
 from llmm.transformers.block.mixture import MixtureOfExperts, router_losses
-from llmm.transformers.block.propagation import predicted_gradient_ratio, predicted_variance
+from llmm.transformers.block.propagation import Norms, predicted_gradient_ratio, predicted_variance
 from llmm.transformers.block.rms_norm import RMSNorm, rms_norm
 from llmm.transformers.block.routing import Routing, balance_loss, expert_capacity, route, z_loss
 from llmm.transformers.block.tiny_language import with_feed_forward
@@ -117,9 +117,9 @@ def encoder_layer_error() -> float:
         ).double()
         _randomise(layer)
         ours = peers.from_encoder_layer(layer)
-        both_ways = partial(ours, mask=torch.ones(1, 1, 7, 7, dtype=torch.bool))
+        both_ways = partial(ours.forward, mask=torch.ones(1, 1, 7, 7, dtype=torch.bool))
         found = []
-        for run in (layer, both_ways):
+        for run in (layer.forward, both_ways):
             x = _normal(3, 7, 24, seed=7).requires_grad_()
             y = run(x)
             found.append([y, *torch.autograd.grad((y * _normal(3, 7, 24, seed=8)).sum(), x)])
@@ -204,16 +204,18 @@ def variance_law_error() -> float:
     """Streams of blocks whose branches add independent noise, against `predicted_variance`: largest relative error."""
     attention, feed_forward, start, depth = 0.3, 0.5, 2.0, 12
     errors = []
-    for norms in ("pre", "post", "sandwich", "none"):
+    kinds: tuple[Norms, ...] = ("pre", "post", "sandwich", "none")
+    for norms in kinds:
         generator = torch.Generator().manual_seed(12)
-        make_norm = nn.Identity if norms == "none" else partial(LayerNorm, 64)
+        make_norm: Callable[[], nn.Module] = nn.Identity if norms == "none" else partial(LayerNorm, 64)
+        placement: Placement = "pre" if norms == "none" else norms
         x = start**0.5 * torch.randn(8, 64, 64, generator=generator)
         for layer in range(1, depth + 1):
-            branches = [_Noise(v, generator) for v in (attention, feed_forward)]
+            block = Block(_Noise(attention, generator), _Noise(feed_forward, generator), make_norm, placement)
             with torch.no_grad():
-                x = Block(*branches, make_norm, "pre" if norms == "none" else norms)(x)  # type: ignore[arg-type]
+                x = block(x)
             added = attention + feed_forward + (attention * feed_forward if norms == "none" else 0)
-            expected = expect_number("predicted_variance", predicted_variance(norms, layer, start, added))  # type: ignore[arg-type]
+            expected = expect_number("predicted_variance", predicted_variance(norms, layer, start, added))
             errors.append(abs(float(x.square().mean()) / expected - 1))
     return max(errors)
 

@@ -54,7 +54,7 @@ class Ensemble:
             rate_R = torch.tensor([recipe.rate(step) for recipe in recipes])
             for name, parameter in self.parameters.items():
                 rate = rate_R.view(-1, *[1] * (parameter.ndim - 1))
-                self.parameters[name] = adam(parameter, gradients[name], memory[name], lr=rate, beta2=0.95)  # type: ignore[arg-type]
+                self.parameters[name] = adam(parameter, gradients[name], memory[name], lr=rate, beta2=0.95)
                 memory[name]["t"] += 1
         return torch.stack(losses, dim=1)
 

@@ -43,7 +43,8 @@ GELU_SECOND_MOMENT = 1 / 3 + 1 / (2 * math.pi * math.sqrt(3))  # of gelu(z) for 
 
 def residual_variance(figures: Path) -> Record:
     """How does the residual stream grow with depth, by where the norms stand?"""
-    depth, kinds = 24, ("pre", "post", "sandwich", "none")
+    depth = 24
+    kinds: tuple[Norms, ...] = ("pre", "post", "sandwich", "none")
     measured = {
         norms: np.array([variances(stack, x) for stack, x in (_stack_and_input(norms, depth, s)[:2] for s in SEEDS)])
         for norms in kinds
@@ -94,7 +95,8 @@ def residual_variance(figures: Path) -> Record:
 
 def gradient_by_depth(figures: Path) -> Record:
     """How large is the last layer's gradient at initialisation, by depth?"""
-    depths, seeds, kinds = (6, 8, 12, 16, 24), list(range(8)), ("pre", "post", "sandwich")
+    depths, seeds = (6, 8, 12, 16, 24), list(range(8))
+    kinds: tuple[Norms, ...] = ("pre", "post", "sandwich")
     found = {
         norms: np.array([[last_layer_gradient(*_stack_and_input(norms, d, s)) for d in depths] for s in seeds])
         for norms in kinds
@@ -287,7 +289,7 @@ def _key(label: str) -> str:
 
 def gated(figures: Path) -> Record:
     """At equal parameters, are gates worth the narrower hidden layer?"""
-    seeds, rates, steps, D, d_ff = list(range(5)), (3e-3, 1e-2), 250, 48, 192
+    seeds, rates, steps, D, d_ff = list(range(5)), (5e-3, 1e-2, 2e-2), 200, 32, 96
     narrow = equal_width(D, d_ff)
     kinds = {
         "gelu": partial(MLP, D, d_ff, "gelu"),
@@ -296,12 +298,13 @@ def gated(figures: Path) -> Record:
         "swiglu": partial(GatedFeedForward, D, narrow, "swiglu"),
     }
     runs = list(product(rates, seeds))
-    held_out = {}
+    held_out, best_rate = {}, {}
     for kind, make in kinds.items():
         ensemble = Ensemble([with_feed_forward(tiny(2, D, 32), make) for _ in runs], [seed for _, seed in runs])
         ensemble.train([Recipe(rate, steps, warmup=20, batch=8) for rate, _ in runs])
         losses = ensemble.held_out(32).double().view(len(rates), len(seeds)).numpy()
-        held_out[kind] = losses[losses.mean(axis=1).argmin()]  # each kind at the better of its rates
+        best = int(losses.mean(axis=1).argmin())
+        held_out[kind], best_rate[kind] = losses[best], rates[best]
     differences = {kind: held_out[kind] - held_out["gelu"] for kind in kinds if kind != "gelu"}
     metrics: dict[str, Any] = {
         "width_plain": d_ff,
@@ -309,20 +312,21 @@ def gated(figures: Path) -> Record:
         "parameters_plain": feed_forward_parameters(D, d_ff, gated=False, bias=False),
         "parameters_gated": feed_forward_parameters(D, narrow, gated=True, bias=False),
         **{f"{kind}_loss": _summary(losses) for kind, losses in held_out.items()},
+        **{f"{kind}_best_rate": rate for kind, rate in best_rate.items()},
         **{f"{kind}_minus_gelu": _interval(values) for kind, values in differences.items()},
     }
     figure = plots.gated(differences, metrics, figures / "gated.svg")
     return Record(
         objective="Does a gated feed-forward beat an ungated one of the same number of parameters?",
         setup=f"Byte-level language models of 2 blocks, D = {D}, pre-norm; feed-forward of width {d_ff}, gated "
-        f"{narrow}; Adam, {steps} steps of 8 × 32 bytes, warm-up of 20, each kind at the better of the rates "
-        f"{rates[0]:g} and {rates[1]:g}; held-out loss in nats a byte; {len(seeds)} seeds, each seed the same text for "
+        f"{narrow}; Adam, {steps} steps of 8 × 32 bytes, warm-up of 20, each kind at the best of the rates "
+        f"{', '.join(f'{rate:g}' for rate in rates)}; held-out loss in nats a byte; {len(seeds)} seeds, each seed the same text for "
         "all kinds. Intervals are 95%, Student's t over the differences from GELU.",
         metrics=round_metrics(metrics),
         seeds=seeds,
         ablation=round_metrics(
             [
-                {"changed": kind, "held-out loss": losses.mean(), "sd": losses.std(ddof=1)}
+                {"changed": plots.NAMES[kind], "held-out loss": losses.mean(), "sd": losses.std(ddof=1)}
                 for kind, losses in held_out.items()
             ]
         ),
@@ -339,9 +343,10 @@ def expert_load(figures: Path) -> Record:
     held_out: dict[str, list[float]] = {name: [] for name in weights}
     dropped: dict[str, list[float]] = {name: [] for name in weights}
     for name, seed in product(weights, SEEDS):
-        model, history = _sparse(n_expert, D, d_ff), []
+        model = _sparse(n_expert, D, d_ff)
+        history: list[list[list[float]]] = []
         penalty = partial(_weighted_balance, weights[name])
-        train(model, Recipe(1e-2, steps, 10, batch=8), seed, penalty, lambda _, m=model, h=history: h.append(_loads(m)))
+        train(model, Recipe(1e-2, steps, 10, batch=8), seed, penalty, partial(_note_loads, model, history))
         loads[name].append(history)
         held_out[name].append(held_out_loss(model, 32))
         dropped[name].append(_dropped(model, factor=1.25))
@@ -390,9 +395,9 @@ def _mixtures(model: GPT) -> list[MixtureOfExperts]:
     return [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
 
 
-def _loads(model: GPT) -> list[list[float]]:
-    """Share of the last batch's choices, by layer and expert."""
-    return [mixture.routing.load_E.tolist() for mixture in _mixtures(model) if mixture.routing is not None]
+def _note_loads(model: GPT, history: list[list[list[float]]], step: int) -> None:
+    """Append to `history` the share of the last batch's choices, by layer and expert."""
+    history.append([mixture.routing.load_E.tolist() for mixture in _mixtures(model) if mixture.routing is not None])
 
 
 def _dropped(model: GPT, factor: float) -> float:
