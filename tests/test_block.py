@@ -172,6 +172,13 @@ def test_second_moment_of_gelu_by_integration():
     assert pytest.approx(1 / 3 + 1 / (2 * math.pi * math.sqrt(3))) == GELU_SECOND_MOMENT
 
 
+def test_a_gate_squares_what_it_gets():
+    """Equation (3.9): silu(g) u has variance v² / 2 for g and u of a large variance v."""
+    for v in (1e2, 1e4):
+        gate, up = (v**0.5 * normal(400_000, seed=seed) for seed in (0, 1))
+        assert float((F.silu(gate) * up).square().mean()) == pytest.approx(v**2 / 2, rel=0.02)
+
+
 def test_streams_grow_as_predicted_when_branches_are_independent():
     assert checks.variance_law_error() <= 0.03
 
