@@ -307,6 +307,7 @@ def gated(figures: Path) -> Record:
         held_out[kind], best_rate[kind] = losses[best], rates[best]
     differences = {kind: held_out[kind] - held_out["gelu"] for kind in kinds if kind != "gelu"}
     metrics: dict[str, Any] = {
+        "steps": steps,
         "width_plain": d_ff,
         "width_gated": narrow,
         "parameters_plain": feed_forward_parameters(D, d_ff, gated=False, bias=False),
@@ -335,7 +336,9 @@ def gated(figures: Path) -> Record:
         "is {gelu_loss[mean]:.3f} nats a byte with GELU; SwiGLU is {swiglu_minus_gelu[mean]:+.3f} from it "
         "(95%: {swiglu_minus_gelu[low]:+.3f} to {swiglu_minus_gelu[high]:+.3f}), GEGLU {geglu_minus_gelu[mean]:+.3f}, "
         "squared ReLU {relu2_minus_gelu[mean]:+.3f}.",
-        negative="@@",
+        negative="No gain from gates at this size: the intervals hold zero, and the means lie on the side of GELU. The "
+        "best rates are {gelu_best_rate:g} for GELU, at the edge of those tried, and {swiglu_best_rate:g} for SwiGLU; "
+        "{steps} steps of a model this small say little about a long run of a large one.",
     )
 
 
@@ -384,7 +387,8 @@ def expert_load(figures: Path) -> Record:
         figure=figure,
         found="Without the loss the busiest of {experts} experts takes {none[largest_share][mean]:.0%} of the tokens "
         "and {none[idle_experts][mean]:.1f} are idle; at weight {weights[weak]:g} it takes "
-        "{weak[largest_share][mean]:.0%}, at {weights[strong]:g} {strong[largest_share][mean]:.0%}. At capacity factor {capacity_factor:g} the three would drop "
+        "{weak[largest_share][mean]:.0%}, at {weights[strong]:g} {strong[largest_share][mean]:.0%}. At capacity factor "
+        "{capacity_factor:g} the three would drop "
         "{none[dropped][mean]:.0%}, {weak[dropped][mean]:.0%} and {strong[dropped][mean]:.0%} of the choices.",
         negative="Balance buys no loss here: {none[held_out_loss][mean]:.3f}, {weak[held_out_loss][mean]:.3f} and "
         "{strong[held_out_loss][mean]:.3f} nats, with a standard deviation of {none[held_out_loss][sd]:.3f}. What it "
