@@ -229,7 +229,7 @@ def no_norm(figures: Path) -> Record:
     )
 
 
-GRID_RATES = (3e-3, 1e-2, 3e-2)
+GRID_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 ARMS: dict[str, dict[str, Any]] = {
     "pre": {"norm_placement": "pre", "norm": "rms"},
     "pre, LayerNorm": {"norm_placement": "pre", "norm": "layer"},
@@ -241,13 +241,13 @@ ARMS: dict[str, dict[str, Any]] = {
 
 def norm_grid(figures: Path) -> Record:
     """Which norms need a warm-up, and how large a learning rate does each bear?"""
-    steps, warmups = 60, (0, 15)
+    steps, warmups = 120, (0, 24)
     runs = list(product(warmups, GRID_RATES, SEEDS))
     held_out: dict[str, Any] = {}
     for arm, choices in ARMS.items():
-        ensemble = Ensemble([tiny(6, 32, 32, **choices) for _ in runs], [seed for _, _, seed in runs])
-        ensemble.train([Recipe(rate, steps, warmup, batch=8) for warmup, rate, _ in runs])
-        losses = ensemble.held_out(32).nan_to_num(99.0).view(len(warmups), len(GRID_RATES), len(SEEDS))
+        ensemble = Ensemble([tiny(6, 32, 16, **choices) for _ in runs], [seed for _, _, seed in runs])
+        ensemble.train([Recipe(rate, steps, warmup, batch=8, seq_len=16) for warmup, rate, _ in runs])
+        losses = ensemble.held_out(16).nan_to_num(99.0).view(len(warmups), len(GRID_RATES), len(SEEDS))
         held_out[arm] = losses.double().numpy()
     metrics: dict[str, Any] = {"steps": steps, "rates": list(GRID_RATES), "blind": _unigram_entropy()}
     ablation = []
@@ -261,7 +261,7 @@ def norm_grid(figures: Path) -> Record:
     return Record(
         objective="Which placement of norms needs a warm-up of the learning rate, and how large a rate does each bear?",
         setup=f"Byte-level language models of 6 blocks, D = 32, 4 heads, GELU, RoPE, matrices N(0, 1/fan-in); "
-        f"Adam, {steps} steps of 8 × 32 bytes of Python's library, rate falling by a cosine to a tenth, with and "
+        f"Adam, {steps} steps of 8 × 16 bytes of Python's library, rate falling by a cosine to a tenth, with and "
         f"without a linear warm-up of {warmups[1]} steps; held-out loss in nats a byte at the end; {len(SEEDS)} seeds.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
@@ -300,9 +300,9 @@ def gated(figures: Path) -> Record:
     runs = list(product(rates, seeds))
     held_out, best_rate = {}, {}
     for kind, make in kinds.items():
-        ensemble = Ensemble([with_feed_forward(tiny(2, D, 32), make) for _ in runs], [seed for _, seed in runs])
-        ensemble.train([Recipe(rate, steps, warmup=20, batch=8) for rate, _ in runs])
-        losses = ensemble.held_out(32).double().view(len(rates), len(seeds)).numpy()
+        ensemble = Ensemble([with_feed_forward(tiny(2, D, 16), make) for _ in runs], [seed for _, seed in runs])
+        ensemble.train([Recipe(rate, steps, warmup=20, batch=8, seq_len=16) for rate, _ in runs])
+        losses = ensemble.held_out(16).double().view(len(rates), len(seeds)).numpy()
         best = int(losses.mean(axis=1).argmin())
         held_out[kind], best_rate[kind] = losses[best], rates[best]
     differences = {kind: held_out[kind] - held_out["gelu"] for kind in kinds if kind != "gelu"}
@@ -320,7 +320,7 @@ def gated(figures: Path) -> Record:
     return Record(
         objective="Does a gated feed-forward beat an ungated one of the same number of parameters?",
         setup=f"Byte-level language models of 2 blocks, D = {D}, pre-norm; feed-forward of width {d_ff}, gated "
-        f"{narrow}; Adam, {steps} steps of 8 × 32 bytes, warm-up of 20, each kind at the best of the rates "
+        f"{narrow}; Adam, {steps} steps of 8 × 16 bytes, warm-up of 20, each kind at the best of the rates "
         f"{', '.join(f'{rate:g}' for rate in rates)}; held-out loss in nats a byte; {len(seeds)} seeds, each "
         "seed the same text for all kinds. Intervals are 95%, Student's t over the differences from GELU.",
         metrics=round_metrics(metrics),

@@ -117,15 +117,15 @@ def norm_grid(held_out: dict[str, Any], rates: Sequence[float], metrics: dict[st
             for seed in range(losses.shape[-1]):
                 axes.semilogx(rates, losses[i, :, seed], ".", color=colour, alpha=0.5, markersize=4)
             if axes is panels[0]:
-                axes.text(1.05e-3, 4.35 - 0.14 * i, name, color=colour)
+                axes.text(1.05e-3, 2.81 + 0.03 * i, name, color=colour)
         axes.axhline(metrics["blind"], color=BASELINE_COLOUR, linestyle="--", linewidth=1)
         axes.set_title(arm, loc="left", fontsize="medium")
-        axes.set(xlabel="learning rate", ylim=(2.2, 4.5))
+        axes.set(xlabel="learning rate", ylim=(2.78, 3.4), xticks=rates, xticklabels=[f"{rate:g}" for rate in rates])
         axes.minorticks_off()
         if axes is not panels[0]:
             axes.set_yticklabels([])
     panels[0].set_ylabel("held-out loss, nats a byte")
-    panels[0].text(3.2e-2, metrics["blind"] + 0.03, "byte frequencies alone", color="0.35", ha="right", va="bottom")
+    panels[0].text(3.2e-2, metrics["blind"] + 0.01, "byte frequencies alone", color="0.35", ha="right", va="bottom")
     figure.suptitle("Which norms need a warm-up, and how large a rate does each bear?", x=0.01, ha="left", fontsize=10)
     return save_figure(figure, path)
 
