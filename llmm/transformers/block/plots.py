@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.transformers.block.propagation import Norms
 
 WARM = "#c05621"
 GREEN = "#2f855a"
@@ -22,12 +23,13 @@ WHERE = {
 NAMES = {"gelu": "GELU", "relu2": "ReLU²", "geglu": "GEGLU", "swiglu": "SwiGLU"}
 
 
-def residual_variance(measured: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
+def residual_variance(measured: dict[Norms, Any], metrics: dict[str, Any], path: Path) -> Path:
     """Mean square of the stream against blocks: straight lines on the left, an exponential on the right."""
     figure, (left, right) = new_figure(width=8.0, height=3.8, columns=2)
     depth = metrics["depth"]
     layers = np.arange(depth + 1)
-    for axes, kinds in ((left, ("sandwich", "pre", "post")), (right, ("none", "sandwich", "pre", "post"))):
+    bounded: tuple[Norms, ...] = ("sandwich", "pre", "post")
+    for axes, kinds in ((left, bounded), (right, ("none", *bounded))):
         for norms in kinds:
             for row in measured[norms]:
                 axes.plot(layers, row, color=COLOURS[norms], alpha=0.3, linewidth=0.8)
@@ -38,7 +40,7 @@ def residual_variance(measured: dict[str, Any], metrics: dict[str, Any], path: P
     )  # fmt: skip
     left.plot(layers, 1 + 2 * layers, ":", color=DARK, linewidth=1)
     ends = {norms: metrics[f"{norms}_at_{depth}"]["mean"] for norms in COLOURS}
-    for norms in ("sandwich", "pre", "post"):
+    for norms in bounded:
         text = f"{ends[norms]:.1f} {WHERE[norms]}"
         left.text(depth + 0.4, ends[norms], text, color=COLOURS[norms], va="center")
     left.text(12, 1 + 2 * 12 + 4, "1 + 2 l", color=DARK, ha="right")
@@ -57,7 +59,7 @@ def residual_variance(measured: dict[str, Any], metrics: dict[str, Any], path: P
     return save_figure(figure, path)
 
 
-def gradient_by_depth(depths: Sequence[int], found: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:
+def gradient_by_depth(depths: Sequence[int], found: dict[Norms, Any], metrics: dict[str, Any], path: Path) -> Path:
     """Norm of the last layer's gradient against depth, log-log, with slope -1/2."""
     figure, axes = new_figure()
     x = np.array(depths)
