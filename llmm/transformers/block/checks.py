@@ -407,7 +407,7 @@ def z_loss_error() -> float:
     _randomise(model)(_normal(11, 4, seed=24))
     routings = [mixture.routing for mixture in model]
     for loss, single in zip(router_losses(model), (balance_loss, z_loss), strict=True):
-        errors.append(abs(float(loss) - sum(float(single(r)) for r in routings) / 2))
+        errors.append(abs(float(loss.detach()) - sum(float(single(r).detach()) for r in routings) / 2))
     return max(errors)
 
 

@@ -127,7 +127,7 @@ def norm_grid(held_out: dict[str, Any], rates: Sequence[float], metrics: dict[st
         if axes is not panels[0]:
             axes.set_yticklabels([])
     panels[0].set_ylabel("held-out loss, nats a byte")
-    panels[0].text(3.2e-2, metrics["blind"] + 0.01, "byte frequencies alone", color="0.35", ha="right", va="bottom")
+    panels[0].text(3.2e-2, metrics["blind"] + 0.01, "byte frequencies\nalone", color="0.35", ha="right", va="bottom")
     figure.suptitle("Which norms need a warm-up, and how large a rate does each bear?", x=0.01, ha="left", fontsize=10)
     return save_figure(figure, path)
 
