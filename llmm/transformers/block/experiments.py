@@ -268,13 +268,13 @@ def norm_grid(figures: Path) -> Record:
         seeds=SEEDS,
         ablation=round_metrics(ablation),
         figure=figure,
-        found="Placement decides which rates a model bears. With norms after the sums it learns at {rates[1]:g} and, at "
-        "{rates[2]:g} and {rates[3]:g}, stays at the {post_warmup_24[at_0_03][mean]:.2f} nats of bare byte frequencies "
+        found="Placement decides which rates a model bears. With norms after the sums it learns at {rates[1]:g} and, "
+        "at {rates[2]:g} and {rates[3]:g}, stays at the {post_warmup_24[at_0_03][mean]:.2f} nats of bare byte frequencies "
         "({blind:.2f} would be their entropy); all others learn at every rate from {rates[1]:g} on and reach "
         "{pre_warmup_24[best][mean]:.2f} (pre) and {sandwich_warmup_24[best][mean]:.2f} (sandwich).",
         negative="A warm-up of a fifth of the steps rescues nothing: at {rates[2]:g} post-norm gains "
-        "{post_warmup_gain[at_0_01][mean]:.3f} nats by it, at {rates[1]:g} pre-norm {pre_warmup_gain[at_0_003][mean]:.3f}. "
-        "LayerNorm for RMSNorm, and QK-norm, change less than seeds do.",
+        "{post_warmup_gain[at_0_01][mean]:.3f} nats by it, at {rates[1]:g} pre-norm "
+        "{pre_warmup_gain[at_0_003][mean]:.3f}. LayerNorm for RMSNorm, and QK-norm, change less than seeds do.",
     )
 
 
@@ -345,8 +345,8 @@ def gated(figures: Path) -> Record:
         "is {gelu_loss[mean]:.3f} nats a byte with GELU; SwiGLU is {swiglu_minus_gelu[mean]:+.3f} from it "
         "(95%: {swiglu_minus_gelu[low]:+.3f} to {swiglu_minus_gelu[high]:+.3f}), GEGLU {geglu_minus_gelu[mean]:+.3f}, "
         "squared ReLU {relu2_minus_gelu[mean]:+.3f}.",
-        negative="No difference can be told: the intervals reach to both sides of zero. With a scatter between seeds of "
-        "{swiglu_minus_gelu[sd]:.3f} nats a gain of the expected {expected_gain:g} would need {seeds_needed} seeds.",
+        negative="No difference can be told: the intervals reach to both sides of zero. With a scatter between seeds "
+        "of {swiglu_minus_gelu[sd]:.3f} nats a gain of the expected {expected_gain:g} would need {seeds_needed} seeds.",
     )
 
 
