@@ -269,8 +269,8 @@ def norm_grid(figures: Path) -> Record:
         ablation=round_metrics(ablation),
         figure=figure,
         found="Placement decides which rates a model bears. With norms after the sums it learns at {rates[1]:g} and, "
-        "at {rates[2]:g} and {rates[3]:g}, stays at the {post_warmup_24[at_0_03][mean]:.2f} nats of bare byte frequencies "
-        "({blind:.2f} would be their entropy); all others learn at every rate from {rates[1]:g} on and reach "
+        "at {rates[2]:g} and {rates[3]:g}, stays at the {post_warmup_24[at_0_03][mean]:.2f} nats of bare byte "
+        "frequencies ({blind:.2f} would be their entropy); all others learn at every rate from {rates[1]:g} on, to "
         "{pre_warmup_24[best][mean]:.2f} (pre) and {sandwich_warmup_24[best][mean]:.2f} (sandwich).",
         negative="A warm-up of a fifth of the steps rescues nothing: at {rates[2]:g} post-norm gains "
         "{post_warmup_gain[at_0_01][mean]:.3f} nats by it, at {rates[1]:g} pre-norm "
