@@ -91,4 +91,5 @@ def look(pretrained: PretrainedModel, text: str) -> View:
 
 def _shown(token: str) -> str:
     """A token's text with its white space made visible."""
-    return token.replace("\n", "⏎").replace(" ", "·") or "∅"
+    visible = token.replace("\n", "⏎").replace(" ", "·")
+    return "".join(character if character.isprintable() else "▯" for character in visible) or "∅"

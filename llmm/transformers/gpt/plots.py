@@ -26,18 +26,18 @@ def ladder_closed(curves: list[Any], variants: dict[str, list[float]], path: Pat
         distance = np.maximum(np.abs(np.subtract(curve.own, curve.torch)), 1e-17)
         right.semilogy(steps, distance, color=OURS, linewidth=1)
     left.legend(frameon=False)
-    left.set(xlabel="step", ylabel="loss, nats a byte")
+    left.set(xlabel="step", ylabel="loss, nats a byte", xticks=steps[::5])
     left.set_title("One curve or two?")
     for (name, distance), colour in zip(variants.items(), (WARM, GREEN), strict=True):
         right.semilogy(steps, np.maximum(distance, 1e-17), color=colour)
-        right.annotate(name, (steps[-1], distance[-1]), (0, 6), textcoords="offset points", ha="right", color=colour)
+        right.annotate(name, (steps[-1], max(distance)), (0, 7), textcoords="offset points", ha="right", color=colour)
     right.axhline(1e-10, color=BASELINE_COLOUR, linestyle=":")
-    right.text(0, 1.6e-10, "asked for: 1e-10", color=BASELINE_COLOUR)
+    right.text(0, 1.6e-11, "asked for: at most 1e-10", color=BASELINE_COLOUR)
     worst = max(curve.difference for curve in curves)
     right.annotate(
         f"largest {worst:.0e}", (steps[-1], worst), (0, 8), textcoords="offset points", ha="right", color=OURS
     )
-    right.set(xlabel="step", ylabel="|difference| of the losses", ylim=(3e-18, 1))
+    right.set(xlabel="step", ylabel="|difference| of the losses", ylim=(3e-18, 1), xticks=steps[::5])
     right.set_title("How far apart are they?")
     return save_figure(figure, path)
 
@@ -60,11 +60,11 @@ def speculative(
     left.set_title("Does (1 - α^(K+1)) / (1 - α) predict the passes?")
     for (cost, speed), colour in zip(speeds.items(), (GREEN, OURS, WARM), strict=True):
         right.plot(guesses, speed, "o-", color=colour, markersize=4)
-        right.annotate(f"a guess costs {cost:g}", (guesses[-1], speed[-1]), (2, 5), textcoords="offset points",
-                       ha="right", color=colour)  # fmt: skip
+        right.annotate(f"a guess costs\n{cost:g} passes", (guesses[-1], speed[-1]), (8, 0), textcoords="offset points",
+                       va="center", color=colour)  # fmt: skip
     right.axhline(1, color=BASELINE_COLOUR, linestyle=":")
-    right.set(xlabel="guesses a pass", ylabel="speed over the target alone")
-    right.set_title("How many guesses pay? (best draft; cost in passes)")
+    right.set(xlabel="guesses a pass", ylabel="speed over the target alone", xlim=(0.5, 11), xticks=guesses)
+    right.set_title("How many guesses pay?")
     return save_figure(figure, path)
 
 
@@ -83,6 +83,8 @@ def cached_cost(lengths: Sequence[int], formulas: dict[str, list[int]], counted:
     )  # fmt: skip
     axes.annotate("", (lengths[-1], cached[-1]), (lengths[-1], uncached[-1]), arrowprops={"arrowstyle": "<->"})
     axes.set(xlabel="tokens written", ylabel="FLOPs (points counted, lines by formula)")
+    axes.minorticks_off()
+    axes.set_xticks(lengths, map(str, lengths))
     axes.set_title("What does the KV cache save?")
     return save_figure(figure, path)
 
@@ -103,6 +105,7 @@ def nucleus(rows: list[dict[str, Any]], text: dict[str, float], path: Path) -> P
         axes.annotate(f"the text itself {text[key]:.2f}", (0, text[key]), (2, 4), textcoords="offset points",
                       color=BASELINE_COLOUR)  # fmt: skip
         axes.set(xlabel="p of the nucleus (0: greedy)", ylabel=label)
+        axes.margins(y=0.12)
         axes.set_title(title)
     return save_figure(figure, path)
 
@@ -152,11 +155,11 @@ def lens(found: Lens, shown: Sequence[str], spell: Callable[[int], str], path: P
 
 
 def _lens(axes: Any, found: Lens, shown: Sequence[str], spell: Callable[[int], str]) -> None:
-    axes.imshow(found.probability.numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1.2)
+    axes.imshow(found.probability.numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1.8)
     for layer, row in enumerate(found.token.tolist()):
         for t, token in enumerate(row):
             final = token == int(found.token[-1, t])
-            axes.text(t, layer, spell(token), ha="center", va="center", fontsize=7, color="black" if final else "0.55")
+            axes.text(t, layer, spell(token), ha="center", va="center", fontsize=7, color="black" if final else "0.5")
     layers = len(found.token)
     axes.set_yticks(range(layers), ["embedding", *(f"block {i}" for i in range(1, layers))])
     axes.set_xticks(range(len(shown)), shown, fontsize=7, rotation=0 if max(map(len, shown)) < 3 else 60)
