@@ -52,7 +52,7 @@ class Repeat(Regex):
 
 
 NOTHING = Byte(frozenset())
-EMPTY = Repeat(NOTHING)  # the string of no bytes, and no other
+EMPTY: Regex = Repeat(NOTHING)  # the string of no bytes, and no other
 
 
 # --- building, with the rewriting that keeps the number of states finite ----------------------------------------------

@@ -47,9 +47,9 @@ def config(n_layer: int, d_model: int, **changes: object) -> GPTConfig:
 def train(c: GPTConfig, steps: int, seed: int, batch: int = 16, ids: Tensor | None = None) -> GPT:
     """A model trained for `steps` steps on `batch` windows of T tokens of `ids` (default: `tokens()`)."""
     ids = tokens() if ids is None else ids
-    generator = torch.Generator().manual_seed(seed)
     model = GPT(c)
-    model.init_weights(generator)
+    model.init_weights(torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)  # of its own: models of one seed see the same batches
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
