@@ -20,7 +20,7 @@ REPEATS = 5
 def bench_generate(folder: Path, new_tokens: int, batch_sizes: tuple[int, ...] = (1, 8)) -> dict[str, Any]:
     """Continue random prompts with the checkpoint in `folder`, each system in turn: medians of a few runs.
 
-    Raises UserError where the two systems do not write the same tokens.
+    Raises UserError where the two systems do not write the same tokens, and for more tokens than the model's context.
     """
     import transformers
 

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -391,26 +391,40 @@ def strings_told_wrong() -> int:
 
 
 def tokens_masked_wrong() -> int:
-    """Tokens that the mask allows where no text of the language continues so, or the reverse; after any prefix."""
-    tokens: list[bytes | None] = [b"a", b"b", b"ab", b"ba", b"bb", b"aba", b"", None]
-    end, wrong = 7, 0
-    for pattern in ("(ab)*", "a(ba|b)b", "(aa|b){1,3}", "b*ab"):
-        table = TokenAutomaton(automaton(pattern), tokens, end)
-        oracle = re.compile(pattern.encode())
-        texts = {bytes(t) for n in range(10) for t in itertools.product(b"ab", repeat=n) if oracle.fullmatch(bytes(t))}
-        for path in itertools.chain.from_iterable(itertools.product(range(6), repeat=n) for n in range(3)):
-            prefix = b"".join(tokens[t] or b"" for t in path)
-            if not any(text.startswith(prefix) for text in texts):
-                continue
-            allowed = expect_shape("a mask", table.mask(torch.zeros(8), table.state(path)), (8,)) == 0
-            for token, spelling in enumerate(tokens):
-                # an end where the text is whole; another token where some text goes on so and tokens can spell it
-                may = (
-                    prefix in texts
-                    if token == end
-                    else bool(spelling) and any(t.startswith(prefix + (spelling or b"")) for t in texts)
-                )
-                wrong += bool(allowed[token]) != may
+    """Tokens that the mask allows where no text of the language continues so, or the reverse; after any prefix.
+
+    With the second vocabulary there are beginnings that the language could end but no tokens can.
+    """
+    vocabularies: list[list[bytes | None]] = [
+        [b"a", b"b", b"ab", b"ba", b"bb", b"aba", b"", None],
+        [b"ab", b"b", b"bab", None],
+    ]
+    patterns = ("(ab)*", "a(ba|b)b", "(aa|b){1,3}", "b*ab", "ab(a|ba)|b")
+    return sum(_masked_wrong(tokens, pattern) for tokens, pattern in itertools.product(vocabularies, patterns))
+
+
+def _masked_wrong(tokens: list[bytes | None], pattern: str) -> int:
+    V, end = len(tokens), len(tokens) - 1
+    spellings = [spelling or b"" for spelling in tokens]
+    table, oracle = TokenAutomaton(automaton(pattern), tokens, end), re.compile(pattern.encode())
+    strings = (bytes(letters) for n in range(13) for letters in itertools.product(b"ab", repeat=n))
+    texts = [text for text in strings if oracle.fullmatch(text)]
+
+    @cache
+    def spelt(text: bytes) -> bool:
+        """Whether tokens can spell `text`."""
+        return not text or any(s and text.startswith(s) and spelt(text[len(s) :]) for s in spellings)
+
+    wrong, spelling_tokens = 0, [token for token, spelling in enumerate(spellings) if spelling]
+    for path in itertools.chain.from_iterable(itertools.product(spelling_tokens, repeat=n) for n in range(3)):
+        prefix = b"".join(spellings[token] for token in path)
+        if not any(text.startswith(prefix) for text in texts):
+            continue
+        allowed = expect_shape("a mask", table.mask(torch.zeros(V), table.state(path)), (V,)) == 0
+        for token, spelling in enumerate(spellings):
+            so_far = prefix + spelling
+            goes_on = any(text.startswith(so_far) and spelt(text[len(so_far) :]) for text in texts)
+            wrong += bool(allowed[token]) != (prefix in texts if token == end else bool(spelling) and goes_on)
     return wrong
 
 

@@ -32,7 +32,7 @@ def ladder_closed(curves: list[Any], variants: dict[str, list[float]], path: Pat
         right.semilogy(steps, np.maximum(distance, 1e-17), color=colour)
         right.annotate(name, (steps[-1], max(distance)), (0, 7), textcoords="offset points", ha="right", color=colour)
     right.axhline(1e-10, color=BASELINE_COLOUR, linestyle=":")
-    right.text(0, 1.6e-11, "asked for: at most 1e-10", color=BASELINE_COLOUR)
+    right.text(steps[-1], 1.6e-11, "asked for: at most 1e-10", color=BASELINE_COLOUR, ha="right")
     worst = max(curve.difference for curve in curves)
     right.annotate(
         f"largest {worst:.0e}", (steps[-1], worst), (0, 8), textcoords="offset points", ha="right", color=OURS
@@ -172,7 +172,7 @@ def attention(
 ) -> Path:
     """Where every head looks: a grid of layers by heads, query down, key across; (layer, head) may have a title."""
     L, H = patterns.shape[:2]
-    labelled = len(shown) <= 40
+    labelled, upright = len(shown) <= 40, max(map(len, shown)) < 3
     figure, axes = new_figure(2.1 * H, 2.1 * L + 0.3)
     axes.remove()
     for layer in range(L):
@@ -182,7 +182,12 @@ def attention(
             axes.imshow(patterns[layer, head].sqrt().numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
             named = f"{layer + 1}.{head + 1}"
             axes.set_title(f"{named}: {titles[layer, head]}" if titles else f"block.head {named}", fontsize=7)
-            axes.set_xticks(range(len(shown)) if labelled else [], shown if labelled else [], fontsize=4)
+            axes.set_xticks(
+                range(len(shown)) if labelled else [],
+                shown if labelled else [],
+                fontsize=4,
+                rotation=0 if upright else 90,
+            )
             axes.set_yticks(range(len(shown)) if labelled else [], shown if labelled else [], fontsize=4)
             axes.tick_params(length=0)
     figure.suptitle("Where does each head look? (row: the token that asks)", x=0.01, ha="left", fontsize=9)
