@@ -71,16 +71,28 @@ def print_json(value: Any) -> None:
 @click.option("--temperature", default=0.7, show_default=True, help="0 takes the most likely token each time.")
 @click.option("--top-k", default=0, show_default=True, help="Draw from the k most likely tokens, 0 for all.")
 @click.option("--top-p", default=0.95, show_default=True, help="Draw from the most likely tokens of this mass.")
+@click.option("--min-p", default=0.0, show_default=True, help="Drop tokens so many times less likely than the best.")
+@click.option("--repetition-penalty", default=1.0, show_default=True, help="Above 1: tokens that were there get rarer.")
 @click.option("--seed", default=0, show_default=True, help="Of the draw.")
 @as_json
 @in_project
 def generate(
-    prompt: str, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int, json_: bool
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repetition_penalty: float,
+    seed: int,
+    json_: bool,
 ) -> None:
     """Continue PROMPT with the pretrained model."""
     from llmm.transformers.gpt.sampling import Sampler
 
-    sampler = Sampler(temperature, top_k, top_p)  # refuses impossible settings before anything is loaded
+    sampler = Sampler(
+        temperature, top_k, top_p, min_p, repetition_penalty
+    )  # refuses impossible settings before anything is loaded
     if not prompt:
         raise UserError("the prompt is empty: give it some text, such as `llmm generate 'def main('`")
     import torch
@@ -111,6 +123,25 @@ def generate(
         print_json({"prompt": prompt, "text": text, "tokens": len(tokens), "model": pretrained.artifact.short})
     else:
         print()
+
+
+@llmm.command()
+@click.argument("text")
+@click.option("--figures", type=LEARNER, help="Draw the lens and the attention of every head into this folder.")
+@as_json
+@in_project
+def lens(text: str, figures: Path | None, json_: bool) -> None:
+    """What the pretrained model would say after each of its layers, at every token of TEXT."""
+    if not text:
+        raise UserError("the text is empty: give it some, such as `llmm lens 'def main('`")
+    from llmm.paths import MODEL
+    from llmm.training.pretraining.folder import load_model
+    from llmm.transformers.gpt import lens_view
+
+    view = lens_view.look(load_model(MODEL), text)
+    if figures is not None:
+        view.draw(figures)
+    print_json(view.as_json()) if json_ else view.render()
 
 
 @llmm.command()
@@ -268,16 +299,32 @@ def bench() -> None:
     """Benchmarks, each beside its peer in one run."""
 
 
-@bench.command("pretrain")
+@bench.command("generate")
+@click.option("--new-tokens", default=128, show_default=True, type=click.IntRange(min=8), help="Written by each row.")
+@as_json
+@in_project
+def bench_generate(new_tokens: int, json_: bool) -> None:
+    """Cached greedy generation of the pretrained model beside `transformers.generate` on the same weights."""
+    from llmm.paths import MODEL
+    from llmm.transformers.gpt import bench_generate as generation
+
+    result = generation.bench_generate(MODEL, new_tokens)
+    print_json(result) if json_ else generation.render(result)
+
+
+@bench.command("step")
 @click.option("--steps", default=8, show_default=True, type=click.IntRange(min=3), help="Steps timed for each.")
 @as_json
 @in_project
-def bench_pretrain(steps: int, json_: bool) -> None:
-    """A training step of the default model beside `transformers`' model of the same sizes."""
-    from llmm.training.pretraining.bench import bench_step, render
+def bench_step(steps: int, json_: bool) -> None:
+    """A training step of the default model beside `transformers`' model of the same sizes, eager and compiled."""
+    from llmm.training.pretraining import bench as step
 
-    result = bench_step(steps)
-    print_json(result) if json_ else render(result)
+    result = step.bench_step(steps)
+    print_json(result) if json_ else step.render(result)
+
+
+bench.add_command(bench_step, "pretrain")  # its former name
 
 
 @bench.command("tokenizer")
