@@ -73,8 +73,9 @@ def finetune_search(_: Summary) -> str:
     """The runs that chose the fine-tuning, in the order in which they were run."""
     columns = "trained | tokens | nats per token, validation | exact calls, new values | exact calls, new phrasings"
     rows = [f"| {columns} |", "|---|---|---|---|---|"]
+    suites = ("exact_new_values", "exact_new_phrasings")
     for run in read_json(paths.DATA / "experiments" / "finetune_search.json"):
-        rates = " | ".join(f"{run[key]:.3f}" if key in run else "" for key in ("exact_new_values", "exact_new_phrasings"))
+        rates = " | ".join(f"{run[suite]:.3f}" if suite in run else "" for suite in suites)
         rows.append(f"| {run['trained']} | {run['tokens']:,} | {run['val_loss']:.4f} | {rates} |")
     return "\n".join([*rows, ""])
 
