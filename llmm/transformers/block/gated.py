@@ -21,7 +21,10 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class GatedFeedForward(nn.Module):
-    """x (..., D) → down(g(gate(x)) * up(x)) with a hidden width of `d_ff`; `gate`, a key of GATES, chooses g."""
+    """x (..., D) → down(g(gate(x)) * up(x)) with a hidden width of `d_ff`; `gate`, a key of GATES, chooses g.
+
+    The linear layers are called `gate_proj`, `up_proj` and `down_proj`, as in `transformers`.
+    """
 
     def __init__(self, d_model: int, d_ff: int, gate: str, bias: bool = False) -> None:
         super().__init__()

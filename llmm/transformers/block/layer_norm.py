@@ -1,4 +1,4 @@
-"""Layer normalisation with its backward pass by hand: centre each token's vector, scale it to length √D, undo neither.
+"""Layer normalisation with its backward pass by hand: centre each token's vector, then scale it to length √D.
 
 The output forgets the mean and the length of its input. So no gradient can flow along these two directions: backward
 projects them out and divides by the length that forward divided by (README, equations 2.3 and 2.4).

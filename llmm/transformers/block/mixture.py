@@ -14,7 +14,11 @@ from llmm.transformers.block.routing import Routing, balance_loss, expert_capaci
 
 
 class MixtureOfExperts(nn.Module):
-    """x (..., D) → Σ over the chosen experts of weight · expert(x); a token that finds all of them full gets 0."""
+    """x (..., D) → Σ over the chosen experts of weight · expert(x); a token that finds all of them full gets 0.
+
+    `gate` is the router, linear without a bias, `experts` the list of `n_expert` modules, and `routing` the Routing of
+    the last forward pass, None before the first; the other arguments are kept under their names.
+    """
 
     def __init__(
         self,
@@ -30,7 +34,7 @@ class MixtureOfExperts(nn.Module):
         self.gate = nn.Linear(d_model, n_expert, bias=False)
         self.experts = nn.ModuleList(make_expert() for _ in range(n_expert))
         self.top_k, self.capacity_factor, self.renormalise = top_k, capacity_factor, renormalise
-        self.routing: Routing | None = None  # of the last forward pass: the losses are made of it
+        self.routing: Routing | None = None  # the losses are made of it
 
     def forward(self, x: Tensor) -> Tensor:
         """Each expert sees its own tokens as one batch."""
