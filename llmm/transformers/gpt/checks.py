@@ -701,12 +701,12 @@ def _speed_ratio(batch: int) -> float:
     def with_theirs() -> list[list[int]]:
         with torch.inference_mode():
             whole = theirs.eval().generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=32, eos_token_id=-1
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64, eos_token_id=-1
             )
         return whole[:, 16:].tolist()
 
     def with_ours() -> list[list[int]]:
-        return generate(ours, ids.tolist(), 32)
+        return generate(ours, ids.tolist(), 64)
 
     if with_ours() != with_theirs():
         return 0.0

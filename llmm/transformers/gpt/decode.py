@@ -6,6 +6,7 @@ change from step to step worked out before:
 
 - RMSNorm of x (D,) divides by √(|x|²/D + ε) = hypot(|x|, √(Dε)) / √D: two operations, and √D goes into the gain;
 - gains of QK-norm, the scale 1/√d of the scores and RoPE's angles become one table, made for all layers at once;
+- the caches of all layers are one block of memory, so a step slices it once and each layer writes to it once;
 - queries that share a key head are the rows of one product, so shared keys are never copied;
 - the residual sum is the addend of the product before it.
 
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmm.transformers.attention.attention import Attention
-from llmm.transformers.attention.kv_cache import KVCache, LayerCache
+from llmm.transformers.attention.kv_cache import KVCache
 from llmm.transformers.block.block import Block
 from llmm.transformers.block.feed_forward import SwiGLU
 from llmm.transformers.gpt.model import GPT, Decoder
@@ -66,9 +67,9 @@ def lean(model: GPT) -> bool:
     ) and all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Layer:
-    """Matrices (in, out) and gains of one block, its cache as B * H_kv sequences of keys and of values."""
+    """Matrices (in, out) and gains of one block."""
 
     norm_in: Tensor  # (D,), as are all gains here times √D
     query: Tensor
@@ -79,9 +80,6 @@ class _Layer:
     gate: Tensor
     up: Tensor
     down: Tensor
-    cache: LayerCache
-    keys: Tensor  # (B * H_kv, capacity, d)
-    values: Tensor
 
 
 class LeanStep:
@@ -89,25 +87,32 @@ class LeanStep:
 
     def __init__(self, model: GPT, cache: KVCache, mask_BS: Tensor | None = None) -> None:
         c = self.config = model.config
-        self.cache = cache
-        self.decoder, self.read_out = model.model, model.lm_head.weight.mT
+        self.cache, self.decoder, self.read_out = cache, model.model, model.lm_head.weight.mT
         self.norm = model.model.norm.weight * math.sqrt(c.d_model)
-        self.layers = [_layer(block, layer) for block, layer in zip(model.model.layers, cache.layers, strict=True)]
-
+        self.layers = [_layer(block) for block in model.model.layers]
         d, H, H_kv = c.d_head, c.n_head, c.n_kv_head
         self.floor_D, self.floor_d = (self.norm.new_tensor(math.sqrt(n * c.norm_eps)) for n in (c.d_model, d))
-        # rows: the H queries, which carry the scale of the scores, then the H_kv keys
-        scale = torch.ones(H + H_kv, 1, dtype=self.norm.dtype, device=self.norm.device)
+
+        # gains of R = H + H_kv rows: the queries', which carry the scale of the scores, then the keys'
+        scale = self.norm.new_ones(H + H_kv, 1)
         scale[:H] = d**-0.5
-        gains_L1Rd = torch.stack([_qk_gain(block.self_attn, H, H_kv, d) * scale for block in model.model.layers])[
-            :, None
-        ]
+        gains_L1Rd = torch.stack([_qk_gain(block.self_attn, H, H_kv, d) * scale for block in model.model.layers], 0)
+        gains_L1Rd = gains_L1Rd[:, None]
         # rotate(g x) = g x cos + swapped(g x) sin', where sin' is -sin in the first half of the channels
-        sign = torch.ones(d, dtype=self.norm.dtype, device=self.norm.device)
+        sign = self.norm.new_ones(d)
         sign[: d // 2] = -1
         self.gains, self.swapped_gains = gains_L1Rd, gains_L1Rd.roll(d // 2, -1) * sign
 
-        self.rows = cache.layers[0].keys.shape[0]
+        B = cache.layers[0].keys.shape[0]
+        self.block = _joined(cache)  # (2, L, B, H_kv, capacity, d)
+        self.keys, self.values = self.block.flatten(2, 3)  # (L, B * H_kv, capacity, d) each
+        # what the three projections write to, and the parts of it that are read
+        written = self.norm.new_empty(B, (H + 2 * H_kv) * d)
+        self.q_out, self.k_out, self.v_out = written.split((H * d, H_kv * d, H_kv * d), 1)
+        self.qk = written[:, : (H + H_kv) * d].view(B, H + H_kv, d)
+        self.query = self.qk[:, :H]
+        self.kv = written[:, H * d :].view(B, 2, H_kv, d).transpose(0, 1)
+
         self.pads_B, self.mask_N1S = None, None
         if mask_BS is not None:
             self.pads_B = (1 - mask_BS).sum(1)
@@ -117,15 +122,18 @@ class LeanStep:
     def __call__(self, ids_B: Tensor) -> Tensor:
         """See the class."""
         now = self.cache.length
-        cos_L, sin_L = self._angles(now)
-        x_BD = F.embedding(ids_B, self.decoder.embed_tokens.weight)
-        for layer, cos, sin in zip(self.layers, cos_L, sin_L, strict=True):
-            mixed_BD = self._attend(layer, _rms(x_BD, self.floor_D, layer.norm_in), cos, sin, now)
-            x_BD = torch.addmm(x_BD, mixed_BD, layer.out)
+        self.mask_now = None if self.mask_N1S is None else self.mask_N1S[..., : now + 1]
+        of_layers = zip(self.layers, *self._angles(now), *self._memory(now), strict=True)
+        x_BD = torch.embedding(self.decoder.embed_tokens.weight, ids_B)
+        for layer, cos, sin, slot, keys, values in of_layers:
+            self._project(layer, _rms(x_BD, self.floor_D, layer.norm_in), cos, sin)
+            slot.copy_(self.kv)
+            x_BD = torch.addmm(x_BD, self._mix(keys, values), layer.out)
             y_BD = _rms(x_BD, self.floor_D, layer.norm_between)
             hidden_BF = F.silu(torch.mm(y_BD, layer.gate)).mul_(torch.mm(y_BD, layer.up))
             x_BD = torch.addmm(x_BD, hidden_BF, layer.down)
-            layer.cache.length = now + 1
+        for filled in self.cache.layers:
+            filled.length = now + 1
         return torch.mm(_rms(x_BD, self.floor_D, self.norm), self.read_out)
 
     def _angles(self, now: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -134,34 +142,45 @@ class LeanStep:
         cos, sin = self.decoder.cos[positions][:, None], self.decoder.sin[positions][:, None]
         return (self.gains * cos).unbind(), (self.swapped_gains * sin).unbind()
 
-    def _attend(self, layer: _Layer, x_BD: Tensor, cos: Tensor, sin: Tensor, now: int) -> Tensor:
-        """Mixed values (B, H * d) of the new position, whose key and value join the cache."""
-        c, B = self.config, self.rows
-        d, H, H_kv = c.d_head, c.n_head, c.n_kv_head
-        qk = torch.cat([torch.mm(x_BD, layer.query), torch.mm(x_BD, layer.key)], 1).view(B, H + H_kv, d)
-        if c.qk_norm:
-            qk = _rms(qk, self.floor_d)
-        qk = torch.addcmul(qk * cos, qk.roll(d // 2, -1), sin)
-        layer.keys[:, now] = qk[:, H:].reshape(B * H_kv, d)
-        layer.values[:, now] = torch.mm(x_BD, layer.value).view(B * H_kv, d)
+    def _memory(self, now: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """For each layer the new place (2, B, H_kv, d), all keys (B * H_kv, d, S) and all values (B * H_kv, S, d)."""
+        filled = slice(0, now + 1)
+        slots = self.block[..., now, :].unbind(1)
+        return slots, self.keys[:, :, filled].mT.unbind(), self.values[:, :, filled].unbind()
 
-        query = qk[:, :H].reshape(B * H_kv, H // H_kv, d)
-        keys, values = layer.keys[:, : now + 1].mT, layer.values[:, : now + 1]
-        scores = (
-            torch.bmm(query, keys)
-            if self.mask_N1S is None
-            else torch.baddbmm(self.mask_N1S[..., : now + 1], query, keys)
-        )
-        return torch.bmm(scores.softmax(-1), values).view(B, H * d)
+    def _project(self, layer: _Layer, x_BD: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Write query, key and value of the new position, normalised and turned, to where they are read."""
+        torch.mm(x_BD, layer.query, out=self.q_out)
+        torch.mm(x_BD, layer.key, out=self.k_out)
+        torch.mm(x_BD, layer.value, out=self.v_out)
+        qk = self.qk
+        turned = torch.addcmul(qk * cos, qk.roll(qk.shape[-1] // 2, -1), sin)
+        if self.config.qk_norm:  # a norm's divisor is the same before a turn and after it
+            torch.div(turned, torch.hypot(torch.linalg.vector_norm(qk, dim=-1, keepdim=True), self.floor_d), out=qk)
+        else:
+            qk.copy_(turned)
+
+    def _mix(self, keys: Tensor, values: Tensor) -> Tensor:
+        """The values (B, H * d) mixed by attention; queries that share a key head are rows of one product."""
+        c, N = self.config, len(keys)
+        query = self.query.reshape(N, c.n_head // c.n_kv_head, c.d_head)
+        scores = torch.bmm(query, keys) if self.mask_now is None else torch.baddbmm(self.mask_now, query, keys)
+        return torch.bmm(scores.softmax(-1), values).view(-1, c.n_head * c.d_head)
 
 
-def _rms(x: Tensor, floor: Tensor, gain: Tensor | None = None) -> Tensor:
-    """x √D / hypot(|x|, `floor`) over the last axis, with `floor` = √(Dε); √D is in `gain` (D,) already.
+def _joined(cache: KVCache) -> Tensor:
+    """The caches of all layers moved into one block (2, L, B, H_kv, capacity, d), of which they become views."""
+    first, n = cache.layers[0].keys, cache.length
+    block = first.new_empty(2, len(cache.layers), *first.shape)
+    for layer, keys, values in zip(cache.layers, *block, strict=True):
+        keys[:, :, :n], values[:, :, :n] = layer.keys[:, :, :n], layer.values[:, :, :n]
+        layer.keys, layer.values = keys, values
+    return block
 
-    Without a gain √D is left to what comes after.
-    """
-    normal = x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
-    return normal if gain is None else normal * gain
+
+def _rms(x: Tensor, floor: Tensor, gain: Tensor) -> Tensor:
+    """x √D / hypot(|x|, `floor`) over the last axis, with `floor` = √(Dε); `gain` (D,) has √D in it already."""
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor) * gain
 
 
 def _qk_gain(attention: Attention, H: int, H_kv: int, d: int) -> Tensor:
@@ -171,7 +190,7 @@ def _qk_gain(attention: Attention, H: int, H_kv: int, d: int) -> Tensor:
     return math.sqrt(d) * torch.cat([attention.q_norm.weight.expand(H, d), attention.k_norm.weight.expand(H_kv, d)])
 
 
-def _layer(block: Block, cache: LayerCache) -> _Layer:
+def _layer(block: Block) -> _Layer:
     attention, mlp = block.self_attn, block.mlp
     root = math.sqrt(attention.q_proj.in_features)
     return _Layer(
@@ -184,7 +203,4 @@ def _layer(block: Block, cache: LayerCache) -> _Layer:
         mlp.gate_proj.weight.mT,
         mlp.up_proj.weight.mT,
         mlp.down_proj.weight.mT,
-        cache,
-        cache.keys.flatten(0, 1),
-        cache.values.flatten(0, 1),
     )

@@ -297,7 +297,7 @@ def weight_tying(figures: Path) -> Record:
     figure = plots.weight_tying(rows, figures / "weight_tying.svg")
     return Record(
         objective="What does tying the embedding to the read-out do to the held-out loss, by size of the vocabulary?",
-        setup="2 blocks, width 64, 150 steps of 16 windows of 64 tokens, the same recipe and batches; bytes, and "
+        setup="2 blocks, width 64, 150 steps of 8 windows of 64 tokens, the same recipe and batches; bytes, and "
         "the 1023 most frequent words of the training text (the rest one token); loss over 128 windows of held-out "
         "modules.",
         metrics=round_metrics(metrics),

@@ -44,7 +44,7 @@ def config(n_layer: int, d_model: int, **changes: object) -> GPTConfig:
     return replace(sizes, **changes)  # type: ignore[arg-type]
 
 
-def train(c: GPTConfig, steps: int, seed: int, batch: int = 16, ids: Tensor | None = None) -> GPT:
+def train(c: GPTConfig, steps: int, seed: int, batch: int = 8, ids: Tensor | None = None) -> GPT:
     """A model trained for `steps` steps on `batch` windows of T tokens of `ids` (default: `tokens()`)."""
     ids = tokens() if ids is None else ids
     model = GPT(c)
