@@ -89,7 +89,9 @@ def test_the_stubs_of_every_milestone_hold_no_solution():
         for module in milestone.spec.contract:
             for node in ast.walk(ast.parse(stub(milestone, module))):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    assert NOT_WRITTEN in ast.unparse(node.body[-1]), f"{module}.{node.name}"
+                    # a check of settings runs by itself, so its stub lets everything pass
+                    expected = "pass" if node.name == "__post_init__" else NOT_WRITTEN
+                    assert expected in ast.unparse(node.body[-1]), f"{module}.{node.name}"
                     assert len(node.body) <= 2, f"{module}.{node.name}"
 
 

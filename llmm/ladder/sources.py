@@ -58,15 +58,19 @@ def _hashes(files: Iterable[Path]) -> dict[str, str]:
 
 def _closure(roots: Iterable[Path]) -> set[Path]:
     """The files and all of this project that they import, directly or not, the packages around them included."""
-    seen: set[Path] = set()
+    found: set[Path] = set()
+    seen: set[Path] = set()  # most names are of other packages or of functions: no such file, looked for once
     waiting = [root for root in roots if "__pycache__" not in root.parts]
     while waiting:
         file = waiting.pop()
-        if file not in seen and file.is_file():
-            seen.add(file)
+        if file in seen:
+            continue
+        seen.add(file)
+        if file.is_file():
+            found.add(file)
             for name in _imports(str(file.absolute()), file.stat().st_mtime_ns):
-                waiting += _files_of(name, beside=file.parent)
-    return seen
+                waiting += _files_of(name, file.parent)
+    return found
 
 
 @cache
@@ -81,7 +85,9 @@ def _imports(path: str, _: int) -> frozenset[str]:
     return frozenset(names)
 
 
-def _files_of(name: str, beside: Path) -> list[Path]:
+@cache
+def _files_of(name: str, beside: Path) -> tuple[Path, ...]:
+    """Where the module `name` may lie, its packages first, for a file in the folder `beside`."""
     parts = name.split(".")
     packages = [Path(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-    return [*packages, Path(*parts).with_suffix(".py"), beside / f"{parts[0]}.py"]
+    return (*packages, Path(*parts).with_suffix(".py"), beside / f"{parts[0]}.py")
