@@ -1,16 +1,15 @@
 """M5: every derived formula against an independent source, hand-written backwards, caches, masks, and how they fail."""
 
 import math
-import re
 from pathlib import Path
 
 import pytest
 import torch
+from derivations import assert_derivations_are_tested
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from llmm.ladder.spec import read_yaml
 from llmm.transformers.attention import checks
 from llmm.transformers.attention.attention_only import AttentionOnly
 from llmm.transformers.attention.cache_bytes import heads_worth, kv_bytes, latent_bytes, window_bytes
@@ -517,18 +516,4 @@ def test_single_precision_is_rounding_and_no_more():
 
 
 def test_every_derivation_names_tests_that_exist():
-    text = README.read_text(encoding="utf-8")
-    derivations = re.split(
-        r"^### ", text.partition("## Derivations")[2].partition("## Implementation plan")[0], flags=re.M
-    )
-    for section in derivations[1:]:
-        named = re.findall(r"`(test_\w+)`", section)
-        assert named, section.splitlines()[0]
-        assert [name for name in named if name not in globals()] == []
-    numbers = re.findall(r"\\tag\{([\d.]+)\}", text)
-    assert len(numbers) == len(set(numbers))
-    spec = read_yaml(README.parent / "milestone.yaml")
-    sources = [(README.parent / f"{module}.py").read_text(encoding="utf-8") for module in spec["modules"]]
-    cited = {number for source in sources for number in re.findall(r"[( ]([1-9]\d?\.[1-9])\)", source)}
-    assert len(cited) >= 15
-    assert cited <= set(numbers)
+    assert_derivations_are_tested(README, globals())

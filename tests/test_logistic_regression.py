@@ -1,6 +1,5 @@
 """M1: every derived formula against an independent source, the solvers against scikit-learn, and how they fail."""
 
-import re
 from decimal import Decimal, getcontext
 from fractions import Fraction
 from itertools import islice
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from derivations import assert_derivations_are_tested
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -40,7 +40,6 @@ from llmm.foundations.logistic_regression.multinomial import MultinomialLoss
 from llmm.foundations.logistic_regression.newton import backtrack, irls_step, newton
 from llmm.foundations.logistic_regression.separation import max_margin, separation
 from llmm.foundations.logistic_regression.stable import log_sigmoid, log_sum_exp, sigmoid, softmax
-from llmm.ladder.spec import read_yaml
 
 README = Path("llmm/foundations/logistic_regression/README.md")
 
@@ -594,18 +593,4 @@ def test_checks_of_errors_are_tight(criterion):
 
 
 def test_every_derivation_names_tests_that_exist():
-    text = README.read_text(encoding="utf-8")
-    derivations = re.split(
-        r"^### ", text.partition("## Derivations")[2].partition("## Implementation plan")[0], flags=re.M
-    )
-    for section in derivations[1:]:
-        named = re.findall(r"`(test_\w+)`", section)
-        assert named, section.splitlines()[0]
-        assert [name for name in named if name not in globals()] == []
-    numbers = re.findall(r"\\tag\{([\d.]+)\}", text)
-    assert len(numbers) == len(set(numbers))
-    spec = read_yaml(README.parent / "milestone.yaml")
-    sources = [(README.parent / f"{module}.py").read_text(encoding="utf-8") for module in spec["modules"]]
-    cited = {number for source in sources for number in re.findall(r"[( ]([1-9]\d?\.[1-9])\)", source)}
-    assert len(cited) >= 15
-    assert cited <= set(numbers)
+    assert_derivations_are_tested(README, globals())
