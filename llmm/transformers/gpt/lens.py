@@ -4,11 +4,13 @@ The residual stream keeps one vector a position from the embedding to the read-o
 anywhere on the way: the logit lens (nostalgebraist 2020; Belrose et al. 2023, 2303.08112, section 2).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from llmm.transformers.attention.attention import Attention
 from llmm.transformers.attention.rope import rotate
@@ -52,11 +54,7 @@ def residual_stream(model: GPT, ids: list[int]) -> Tensor:
     blocks = model.model.layers
     handles = [blocks[0].register_forward_pre_hook(watch_input)]
     handles += [block.register_forward_hook(watch_output) for block in blocks]
-    try:
-        model.model(_row(model, ids))
-    finally:
-        for handle in handles:
-            handle.remove()
+    _read(model, ids, handles)
     return torch.stack(seen)
 
 
@@ -78,12 +76,7 @@ def attention_patterns(model: GPT, ids: list[int]) -> Tensor:
     def watch(attention: Any, inputs: tuple[Any, ...]) -> None:
         seen.append(_weights(attention, inputs[0], inputs[1])[0])
 
-    handles = [block.self_attn.register_forward_pre_hook(watch) for block in model.model.layers]
-    try:
-        model.model(_row(model, ids))
-    finally:
-        for handle in handles:
-            handle.remove()
+    _read(model, ids, [block.self_attn.register_forward_pre_hook(watch) for block in model.model.layers])
     return torch.stack(seen)
 
 
@@ -100,5 +93,10 @@ def _weights(attention: Attention, x_BTD: Tensor, rope: tuple[Tensor, Tensor] | 
     return scores.masked_fill(later, -torch.inf).softmax(-1)
 
 
-def _row(model: GPT, ids: list[int]) -> Tensor:
-    return torch.tensor([ids], device=model.lm_head.weight.device)
+def _read(model: GPT, ids: list[int], handles: Sequence[RemovableHandle]) -> None:
+    """One pass over `ids` with the hooks in place, which are gone afterwards, whatever happens."""
+    try:
+        model.model(torch.tensor([ids], device=model.lm_head.weight.device))
+    finally:
+        for handle in handles:
+            handle.remove()
