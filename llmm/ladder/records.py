@@ -5,8 +5,9 @@ Seconds and speed-ups differ from run to run, so they are kept in a file of thei
 
 import math
 import re
+import statistics
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ class Record(BaseModel):
         fields = self.model_dump(exclude={"timings", "figure"})
         texts = {name: _filled(getattr(self, name), self.metrics, name) for name in ("found", "negative")}
         return fields | texts | {"figure": self.figure.as_posix()}
+
+
+def spread(values: Iterable[Any]) -> dict[str, float]:
+    """Mean, standard deviation (n - 1) and number of at least two `values`, one a seed: {"mean", "sd", "n"}."""
+    found = [float(value) for value in values]
+    return {"mean": statistics.fmean(found), "sd": statistics.stdev(found), "n": len(found)}
 
 
 def round_metrics(value: Any, digits: int = 6) -> Any:

@@ -36,7 +36,7 @@ from llmm.foundations.logistic_regression.multinomial import MultinomialLoss
 from llmm.foundations.logistic_regression.newton import newton
 from llmm.foundations.logistic_regression.separation import max_margin, separation
 from llmm.foundations.logistic_regression.stable import sigmoid, softmax
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 
 Array = NDArray[np.float64]
 SEEDS = [0, 1, 2, 3, 4]
@@ -61,12 +61,12 @@ def finite_differences(figures: Path) -> Record:
     slope = float(np.polyfit(np.log10(steps[2:7]), np.log10(np.mean(errors["central"], axis=0)[2:7]), 1)[0])
     metrics = {
         "best_step": _geometric(best["central"]),
-        "error_at_best": _summary(least["central"]),
+        "error_at_best": spread(least["central"]),
         "best_step_forward": _geometric(best["forward"]),
-        "error_at_best_forward": _summary(least["forward"]),
+        "error_at_best_forward": spread(least["forward"]),
         "slope_of_truncation": slope,
         "smallest_step": float(steps[-1]),
-        "error_at_smallest_step": _summary(tiny),
+        "error_at_smallest_step": spread(tiny),
     }
     figure = plots.finite_differences(steps, errors, metrics, figures / "finite_differences.svg")
     return Record(
@@ -133,9 +133,9 @@ def paths(figures: Path) -> Record:
         "steps_lbfgs": counts["L-BFGS"],
         "steps_newton": counts["Newton"],
         "flatter": L / L_best,
-        "sgd_above_constant": _summary(above["constant"]),
-        "sgd_above_falling": _summary(above["falling"]),
-        "sgd_above_falling_too_soon": _summary(above["falling too soon"]),
+        "sgd_above_constant": spread(above["constant"]),
+        "sgd_above_falling": spread(above["falling"]),
+        "sgd_above_falling_too_soon": spread(above["falling too soon"]),
         "sgd_gain_of_falling": float(np.mean(above["constant"]) / np.mean(above["falling"])),
         "sgd_falling_wins_every_seed": all(f < c for f, c in zip(above["falling"], above["constant"], strict=True)),
     }
@@ -260,13 +260,13 @@ def newton_order(figures: Path) -> Record:
     orders = {name: [convergence_order(run) for run in several] for name, several in runs.items()}
     rates = [run[-1] / run[-2] for run in runs["gradient descent"]]
     metrics = {
-        "order_newton": _summary(orders["Newton"]),
+        "order_newton": spread(orders["Newton"]),
         "lowest_order_newton": min(orders["Newton"]),
-        "order_gradient_descent": _summary(orders["gradient descent"]),
-        "rate_gradient_descent": _summary(rates),
+        "order_gradient_descent": spread(orders["gradient descent"]),
+        "rate_gradient_descent": spread(rates),
         "rate_predicted": contraction(mu, L, lr),
-        "steps_newton": _summary([_first_below(run, 1e-10) for run in runs["Newton"]]),
-        "steps_lbfgs": _summary([_first_below(run, 1e-10) for run in runs["L-BFGS"]]),
+        "steps_newton": spread([_first_below(run, 1e-10) for run in runs["Newton"]]),
+        "steps_lbfgs": spread([_first_below(run, 1e-10) for run in runs["L-BFGS"]]),
     }
     figure = plots.newton_order(
         {name: several[0] for name, several in runs.items()}, metrics, figures / "newton_order.svg"
@@ -332,13 +332,13 @@ def norm_growth(figures: Path) -> Record:
     for mark in marks:
         norm, train_loss, test_loss = at[mark].T
         metrics |= {
-            f"norm_{mark}": _summary(norm),
-            f"train_{mark}": _summary(train_loss),
-            f"test_{mark}": _summary(test_loss),
+            f"norm_{mark}": spread(norm),
+            f"train_{mark}": spread(train_loss),
+            f"test_{mark}": spread(test_loss),
         }
     metrics |= {
-        "norm_l2": _summary(shrunk[:, 0]),
-        "test_l2": _summary(shrunk[:, 2]),
+        "norm_l2": spread(shrunk[:, 0]),
+        "test_l2": spread(shrunk[:, 2]),
         "strictly_grows": bool((np.diff([at[mark][:, 0] for mark in marks], axis=0) > 0).all()),
         "train_falls": bool((np.diff([at[mark][:, 1] for mark in marks], axis=0) < 0).all()),
         "splits_whose_test_loss_rises": int((at[60_000][:, 2] > at[600][:, 2]).sum()),
@@ -402,13 +402,13 @@ def implicit_bias(figures: Path) -> Record:
     angles = np.array(plain)[:, np.searchsorted(curve, marks)]  # (seeds, marks)
     planar = np.array(plane)
     metrics = {
-        **{f"angle_{mark}": _summary(angles[:, i]) for i, mark in enumerate(marks)},
+        **{f"angle_{mark}": spread(angles[:, i]) for i, mark in enumerate(marks)},
         **{f"angle_times_log_{mark}": float(angles[:, i].mean() * np.log(mark)) for i, mark in enumerate(marks)},
         "angle_falls": bool((np.diff(angles, axis=1) < 0).all()),
-        "growth_over_predicted": _summary(slopes),
-        "angle_normalised_1000": _summary([row[-1] for row in scaled]),
-        "angle_least_squares": _summary(squares),
-        "angle_l2": _summary(shrunk),
+        "growth_over_predicted": spread(slopes),
+        "angle_normalised_1000": spread([row[-1] for row in scaled]),
+        "angle_least_squares": spread(squares),
+        "angle_l2": spread(shrunk),
         "plane_sets_whose_angle_rises": int((planar[:, -1] > planar[:, 0]).sum()),
     }
     figure = plots.implicit_bias(curve, plain, fast, scaled, metrics, figures / "implicit_bias.svg")
@@ -478,18 +478,16 @@ def calibration(figures: Path) -> Record:
             stated[l2].append((before, after, y))
 
     base = found[0.0]
-    metrics: dict[str, Any] = {
-        key: _summary([row[key] for row in base]) for key in base[0] if key != "decisions_changed"
-    }
+    metrics: dict[str, Any] = {key: spread([row[key] for row in base]) for key in base[0] if key != "decisions_changed"}
     metrics |= {
         "decisions_changed": int(sum(row["decisions_changed"] for rows in found.values() for row in rows)),
         "ece_falls_every_seed": all(row["ece_after"] < row["ece_before"] for row in base),
         "loss_falls_every_seed": all(row["loss_after"] < row["loss_before"] for row in base),
-        "temperature_strong_l2": _summary([row["temperature"] for row in found[1e-2]]),
-        "ece_before_strong_l2": _summary([row["ece_before"] for row in found[1e-2]]),
-        "ece_after_strong_l2": _summary([row["ece_after"] for row in found[1e-2]]),
-        "ece_before_mild_l2": _summary([row["ece_before"] for row in found[1e-4]]),
-        "ece_after_mild_l2": _summary([row["ece_after"] for row in found[1e-4]]),
+        "temperature_strong_l2": spread([row["temperature"] for row in found[1e-2]]),
+        "ece_before_strong_l2": spread([row["ece_before"] for row in found[1e-2]]),
+        "ece_after_strong_l2": spread([row["ece_after"] for row in found[1e-2]]),
+        "ece_before_mild_l2": spread([row["ece_before"] for row in found[1e-4]]),
+        "ece_after_mild_l2": spread([row["ece_after"] for row in found[1e-4]]),
     }
     tables = {name: _pooled(stated[l2]) for name, l2 in (("no penalty", 0.0), ("L2 0.01", 1e-2))}
     figure = plots.calibration(tables, metrics, figures / "calibration.svg")
@@ -571,11 +569,6 @@ def _ece_of_a_calibrated_model(P: Array, seed: int, draws: int = 20) -> float:
     return float(
         np.mean([expected_calibration_error(confidence, generator.random(len(P)) < confidence) for _ in range(draws)])
     )
-
-
-def _summary(values: Any) -> dict[str, float]:
-    """Mean and standard deviation over seeds."""
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "n": len(values)}
 
 
 def _geometric(values: list[float]) -> float:

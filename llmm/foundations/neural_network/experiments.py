@@ -19,17 +19,11 @@ from llmm.foundations.neural_network.initialisation import he_normal, xavier_nor
 from llmm.foundations.neural_network.layers import MLP, Module
 from llmm.foundations.neural_network.tensor import Tensor, no_grad
 from llmm.foundations.neural_network.training import TrainingConfig, accuracy, fit
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 
 Array = NDArray[Any]
 WARM = "#c05621"
 GREY = BASELINE_COLOUR
-
-
-def spread(values: Sequence[float] | Array) -> dict[str, Any]:
-    """Mean, standard deviation and number of the values."""
-    found = np.asarray(values, dtype=float)
-    return {"mean": float(found.mean()), "sd": round(float(found.std(ddof=1)), 9), "n": len(found)}
 
 
 # --- the engine ------------------------------------------------------------------------------------------------------

@@ -27,14 +27,9 @@ from llmm.foundations.optimizers.problems import (
 from llmm.foundations.optimizers.shapes import ADAMW_SHAPES, MUON_SHAPES
 from llmm.foundations.optimizers.sharpness import sharpness
 from llmm.foundations.optimizers.training import CANDIDATES, judge, train
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 
 SEEDS = [0, 1, 2]
-
-
-def mean_and_sd(values: list[float]) -> dict[str, float]:
-    """Of one number a seed: mean, sample standard deviation, how many."""
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "n": len(values)}
 
 
 # --- trajectories ---------------------------------------------------------------------------------------------------
@@ -259,10 +254,10 @@ def newton_schulz(figures: Path) -> Record:
     matrices = {f"{m}x{n}": _singular_values_of_gradients((m, n)) for m, n in ((192, 192), (512, 192))}
     measured = {
         name: {
-            "smallest_input": mean_and_sd([float(i.min()) for i, _ in pairs]),
-            "smallest": mean_and_sd([float(o.min()) for _, o in pairs]),
-            "largest": mean_and_sd([float(o.max()) for _, o in pairs]),
-            "share_in_band": mean_and_sd([float(((o >= 0.68) & (o <= 1.135)).double().mean()) for _, o in pairs]),
+            "smallest_input": spread([float(i.min()) for i, _ in pairs]),
+            "smallest": spread([float(o.min()) for _, o in pairs]),
+            "largest": spread([float(o.max()) for _, o in pairs]),
+            "share_in_band": spread([float(((o >= 0.68) & (o <= 1.135)).double().mean()) for _, o in pairs]),
         }
         for name, pairs in matrices.items()
     }
@@ -347,10 +342,10 @@ def edge_of_stability(figures: Path) -> Record:
     }
     last = steps // every // 3
     ratio = {
-        name: mean_and_sd([float(np.median(curve[-last:])) * settings[name][0] / 2 for curve, _ in runs])
+        name: spread([float(np.median(curve[-last:])) * settings[name][0] / 2 for curve, _ in runs])
         for name, runs in curves.items()
     }
-    final = {name: mean_and_sd([loss for _, loss in runs]) for name, runs in curves.items()}
+    final = {name: spread([loss for _, loss in runs]) for name, runs in curves.items()}
     entropy_lr = 0.4
     with_entropy = [_sharpness_curve(entropy_lr, 0.0, seed, steps, every, entropy=True) for seed in SEEDS]
 
@@ -366,8 +361,8 @@ def edge_of_stability(figures: Path) -> Record:
                 "times_half_lr": {_key(name): r for name, r in ratio.items()},
                 "loss": {_key(name): r for name, r in final.items()},
                 "sharpness_with_cross_entropy": {
-                    "first": mean_and_sd([curve[0] for curve, _ in with_entropy]),
-                    "last": mean_and_sd([curve[-1] for curve, _ in with_entropy]),
+                    "first": spread([curve[0] for curve, _ in with_entropy]),
+                    "last": spread([curve[-1] for curve, _ in with_entropy]),
                 },
             },
             4,
@@ -386,10 +381,8 @@ def edge_of_stability(figures: Path) -> Record:
             + [
                 {
                     "changed": f"lr {entropy_lr}, cross-entropy",
-                    "sharpness · lr / 2": mean_and_sd([curve[-1] for curve, _ in with_entropy])["mean"]
-                    * entropy_lr
-                    / 2,
-                    "final loss": mean_and_sd([loss for _, loss in with_entropy])["mean"],
+                    "sharpness · lr / 2": spread([curve[-1] for curve, _ in with_entropy])["mean"] * entropy_lr / 2,
+                    "final loss": spread([loss for _, loss in with_entropy])["mean"],
                 }
             ],
             4,
@@ -455,7 +448,7 @@ def learning_rates(figures: Path) -> Record:
             lr = candidate.middle * 10**exponent
             judged = [_judged_at_the_end(name, lr, seed) for seed in SEEDS]
             bowls[name].append(
-                {"lr": lr, "loss": mean_and_sd([x for x, _ in judged]), "accuracy": mean_and_sd([a for _, a in judged])}
+                {"lr": lr, "loss": spread([x for x, _ in judged]), "accuracy": spread([a for _, a in judged])}
             )
     best = {name: min(bowl, key=lambda row: row["loss"]["mean"]) for name, bowl in bowls.items()}
     least = min(row["loss"]["mean"] for row in best.values())
@@ -527,8 +520,8 @@ def update_ratios(figures: Path) -> Record:
     middle = slice(50, 150)
     summary = {
         name: {
-            "ratio": mean_and_sd([float(np.median(run[middle])) for run in ratios[name]]),
-            "stable_rank": mean_and_sd([float(np.median(run[middle])) for run in ranks[name]]),
+            "ratio": spread([float(np.median(run[middle])) for run in ratios[name]]),
+            "stable_rank": spread([float(np.median(run[middle])) for run in ranks[name]]),
         }
         for name in rates
     }

@@ -4,7 +4,7 @@ import math
 import random
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,9 @@ from llmm.foundations.torch_internals.machine import measure_machine, measured_p
 from llmm.foundations.torch_internals.memory_runs import gradients_of, measured_bytes, run_blocks
 from llmm.foundations.torch_internals.meters import OpCounter, SavedTensors, StorageLedger, median_seconds
 from llmm.foundations.torch_internals.roofline import Cost, elementwise_cost, matmul_cost
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 
 SEEDS = [0, 1, 2]
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation and number of the values, one a seed."""
-    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "n": len(values)}
 
 
 # ---- views

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmm.foundations.torch_internals.meters import StorageLedger, median_seconds
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 from llmm.transformers.attention import plots
 from llmm.transformers.attention.attention_only import AttentionOnly
 from llmm.transformers.attention.cache_bytes import heads_worth, kv_bytes, latent_bytes, window_bytes
@@ -29,11 +29,6 @@ from llmm.transformers.attention.tiled import tiled_attention
 from llmm.transformers.attention.window_cache import WindowCache
 
 SEEDS = [0, 1, 2]
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation and number of the values, one a seed."""
-    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "n": len(values)}
 
 
 # --- sharpness --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What norms, gates and experts do to a network, measured. One function an experiment; plots.py draws the figures."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 from llmm.transformers.block import plots
 from llmm.transformers.block.depth import Stack, last_layer_gradient, variances
 from llmm.transformers.block.ensemble import Ensemble
@@ -55,7 +54,7 @@ def residual_variance(figures: Path) -> Record:
     metrics = {
         "depth": depth,
         "gelu_second_moment": GELU_SECOND_MOMENT,
-        **{f"{norms}_at_{layer}": _summary(measured[norms][:, layer]) for norms in kinds for layer in (1, 6, depth)},
+        **{f"{norms}_at_{layer}": spread(measured[norms][:, layer]) for norms in kinds for layer in (1, 6, depth)},
         "pre_slope": slope["pre"],
         "pre_slope_lowest": GELU_SECOND_MOMENT,
         "pre_slope_highest": 1 + GELU_SECOND_MOMENT,
@@ -63,10 +62,10 @@ def residual_variance(figures: Path) -> Record:
         "pre_last_increment": mean["pre"][-1] - mean["pre"][-2],
         "sandwich_slope": slope["sandwich"],
         "post_farthest_from_one": np.abs(measured["post"][:, 1:] - 1).max(),
-        "none_factor_a_block_late": _summary(late_factor),
+        "none_factor_a_block_late": spread(late_factor),
         "none_factor_first_block": mean["none"][1] / mean["none"][0],
-        "similarity_first": _summary([_similarity("pre", 1, seed) for seed in SEEDS]),
-        "similarity_last": _summary([_similarity("pre", depth, seed) for seed in SEEDS]),
+        "similarity_first": spread([_similarity("pre", 1, seed) for seed in SEEDS]),
+        "similarity_last": spread([_similarity("pre", depth, seed) for seed in SEEDS]),
     }
     figure = plots.residual_variance(measured, metrics, figures / "residual_variance.svg")
     return Record(
@@ -104,9 +103,9 @@ def gradient_by_depth(figures: Path) -> Record:
     metrics: dict[str, Any] = {"shallow": depths[0], "deep": depths[-1]}
     for norms, rows in found.items():
         metrics[f"{norms}_ratio"] = rows[:, 0].mean() / rows[:, -1].mean()
-        metrics[f"{norms}_ratio_by_seed"] = _summary(rows[:, 0] / rows[:, -1])
+        metrics[f"{norms}_ratio_by_seed"] = spread(rows[:, 0] / rows[:, -1])
         metrics[f"{norms}_slope"] = np.polyfit(np.log(depths), np.log(rows.mean(axis=0)), 1)[0]
-        metrics[f"{norms}_at_6"], metrics[f"{norms}_at_24"] = (_summary(rows[:, i]) for i in (0, -1))
+        metrics[f"{norms}_at_6"], metrics[f"{norms}_at_24"] = (spread(rows[:, i]) for i in (0, -1))
     lengths = np.array(
         [[variances(*_stack_and_input("pre", d, s)[:2])[-1] ** 0.5 for d in (depths[0], depths[-1])] for s in SEEDS]
     )
@@ -195,8 +194,8 @@ def no_norm(figures: Path) -> Record:
         }
         if not broken.any():
             found |= {
-                "first_loss": _summary(losses[: len(SEEDS), 0]),  # the rate has not acted yet
-                "last_loss": _summary(losses[:, -1]),
+                "first_loss": spread(losses[: len(SEEDS), 0]),  # the rate has not acted yet
+                "last_loss": spread(losses[:, -1]),
                 "largest_loss": float(losses.max()),
             }
         metrics[name] = found
@@ -280,13 +279,13 @@ def norm_grid(figures: Path) -> Record:
 
 def _at_each_rate(losses: Any) -> dict[str, Any]:
     """{"at_0_01": summary over the seeds, ...} of losses (rates, seeds)."""
-    return {f"at_{_key(f'{rate:g}')}": _summary(row) for rate, row in zip(GRID_RATES, losses, strict=True)}
+    return {f"at_{_key(f'{rate:g}')}": spread(row) for rate, row in zip(GRID_RATES, losses, strict=True)}
 
 
 def _best_rate(losses: Any) -> dict[str, Any]:
     """The rate with the lowest mean of losses (rates, seeds), and its losses."""
     best = int(losses.mean(axis=1).argmin())
-    return {"best": _summary(losses[best]), "best_rate": GRID_RATES[best]}
+    return {"best": spread(losses[best]), "best_rate": GRID_RATES[best]}
 
 
 def _key(label: str) -> str:
@@ -321,7 +320,7 @@ def gated(figures: Path) -> Record:
         "width_gated": narrow,
         "parameters_plain": feed_forward_parameters(D, d_ff, gated=False, bias=False),
         "parameters_gated": feed_forward_parameters(D, narrow, gated=True, bias=False),
-        **{f"{kind}_loss": _summary(losses) for kind, losses in held_out.items()},
+        **{f"{kind}_loss": spread(losses) for kind, losses in held_out.items()},
         **{f"{kind}_best_rate": rate for kind, rate in best_rate.items()},
         **{f"{kind}_minus_gelu": _interval(values) for kind, values in differences.items()},
     }
@@ -370,11 +369,11 @@ def expert_load(figures: Path) -> Record:
     for name, rows in share.items():
         settled = rows[:, -20:].mean(axis=1)  # of the last 20 steps
         metrics[name] = {
-            "largest_share": _summary(settled.max(-1).mean(-1)),
-            "smallest_share": _summary(settled.min(-1).mean(-1)),
-            "idle_experts": _summary((settled < 0.01).sum(-1).mean(-1)),
-            "dropped": _summary(dropped[name]),
-            "held_out_loss": _summary(held_out[name]),
+            "largest_share": spread(settled.max(-1).mean(-1)),
+            "smallest_share": spread(settled.min(-1).mean(-1)),
+            "idle_experts": spread((settled < 0.01).sum(-1).mean(-1)),
+            "dropped": spread(dropped[name]),
+            "held_out_loss": spread(held_out[name]),
         }
     figure = plots.expert_load(share, metrics, figures / "expert_load.svg")
     return Record(
@@ -441,16 +440,10 @@ def _unigram_entropy() -> float:
     return float(-(share * share.clamp(min=1e-12).log()).sum())
 
 
-def _summary(values: Sequence[float] | Any) -> dict[str, float]:
-    """Mean, standard deviation and number of `values`."""
-    data = np.asarray(values, dtype=np.float64)
-    return {"mean": float(data.mean()), "sd": float(data.std(ddof=1)), "n": int(data.size)}
-
-
 def _interval(values: Any) -> dict[str, float]:
     """Mean of a few differences with its 95% interval by Student's t."""
     from scipy.stats import t
 
-    found = _summary(values)
+    found = spread(values)
     half = float(t.ppf(0.975, found["n"] - 1)) * found["sd"] / math.sqrt(found["n"])
     return found | {"low": found["mean"] - half, "high": found["mean"] + half}

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmm.ladder.records import Record, round_metrics
+from llmm.ladder.records import Record, round_metrics, spread
 from llmm.transformers.gpt import plots
 from llmm.transformers.gpt.config import GPTConfig
 from llmm.transformers.gpt.decode_cost import cache_bytes, cached_flops, uncached_flops
@@ -47,14 +47,14 @@ def ladder_closed(figures: Path) -> Record:
     untied = [train_both(*pair(replace(c, tie_embeddings=False), seed), _batches(seed)).difference for seed in SEEDS]
     metrics = {
         "steps": len(curves[0].own),
-        "loss_first": _summary([curve.own[0] for curve in curves]),
-        "loss_last": _summary([curve.own[-1] for curve in curves]),
-        "difference": _summary(differences),
+        "loss_first": spread([curve.own[0] for curve in curves]),
+        "loss_last": spread([curve.own[-1] for curve in curves]),
+        "difference": spread(differences),
         "largest_difference": max(differences),
         "at_most_1e_10": max(differences) <= 1e-10,
-        "weights": _summary([curve.weights for curve in curves]),
-        "difference_exact_angles": _summary([v.difference for v in variants["angles in float64"]]),
-        "difference_float32": _summary([v.difference for v in variants["torch in float32"]]),
+        "weights": spread([curve.weights for curve in curves]),
+        "difference_exact_angles": spread([v.difference for v in variants["angles in float64"]]),
+        "difference_float32": spread([v.difference for v in variants["torch in float32"]]),
     }
     distances = {name: np.abs(np.subtract(v[0].own, v[0].torch)).tolist() for name, v in variants.items()}
     figure = plots.ladder_closed(curves, distances, figures / "ladder_closed.svg")
@@ -115,8 +115,8 @@ def speculative(figures: Path) -> Record:
     errors = [p["tokens_a_pass"] / expected_tokens(p["alpha"], p["guesses"]) - 1 for p in points]
     greedy = [p for p in points if p["draft"] == 250 and p["temperature"] == 0.0 and p["guesses"] == 4]
     metrics = {
-        "alpha": _summary(best[4]["alphas"]),
-        "alpha_greedy": _summary(greedy[0]["alphas"]),
+        "alpha": spread(best[4]["alphas"]),
+        "alpha_greedy": spread(greedy[0]["alphas"]),
         "alpha_of_a_draft_of_25_steps": next(p["alpha"] for p in points if p["draft"] == 25 and p["guesses"] == 4),
         "tokens_a_pass": {f"guesses_{K}": best[K]["tokens_a_pass"] for K in guesses},
         "formula": {f"guesses_{K}": expected_tokens(best[K]["alpha"], K) for K in guesses},
@@ -287,8 +287,8 @@ def weight_tying(figures: Path) -> Record:
         for i, name in ((0, "bytes"), (2, "words"))
     }
     metrics = {
-        "gain_of_tying_bytes": _summary(gain["bytes"]),
-        "gain_of_tying_words": _summary(gain["words"]),
+        "gain_of_tying_bytes": spread(gain["bytes"]),
+        "gain_of_tying_words": spread(gain["words"]),
         "tied_wins_every_seed_bytes": min(gain["bytes"]) > 0,
         "tied_wins_every_seed_words": min(gain["words"]) > 0,
         "parameters_saved_words": 1 - rows[2]["parameters"] / rows[3]["parameters"],
@@ -333,10 +333,10 @@ def lens(figures: Path) -> Record:
         settled.append([float((at <= layer).float().mean()) for layer in range(5)])
         sure.append(torch.cat([lens.probability for lens in found], 1).mean(1).tolist())
     falls = [all(a > b for a, b in pairwise(row)) for row in depth]
-    by_layer = {f"after_{layer}": _summary([row[layer] for row in settled]) for layer in range(5)}
+    by_layer = {f"after_{layer}": spread([row[layer] for row in settled]) for layer in range(5)}
     metrics: dict[str, Any] = {
         "settled": by_layer,
-        "nats": {f"after_{layer}": _summary([row[layer] for row in depth]) for layer in range(5)},
+        "nats": {f"after_{layer}": spread([row[layer] for row in depth]) for layer in range(5)},
         "falls_at_every_block": all(falls),
     }
     example = logit_lens(models[0], list(LINE.encode()))
@@ -388,11 +388,11 @@ def heads(figures: Path) -> Record:
     titles = {(layer, head): f"{share:.0%} to the one before" for (layer, head), share in
               np.ndenumerate(patterns.diagonal(-1, 2, 3).mean(-1).numpy())}  # fmt: skip
     metrics: dict[str, Any] = {
-        "largest_share_of_previous": _summary([max(s["previous"]) for s in seeds_scores]),
-        "mean_distance_first_block": _summary([float(np.mean(s["distance"][0])) for s in seeds_scores]),
-        "mean_distance_last_block": _summary([float(np.mean(s["distance"][1])) for s in seeds_scores]),
-        "entropy_first_block": _summary([float(np.mean(s["entropy"][0])) for s in seeds_scores]),
-        "entropy_last_block": _summary([float(np.mean(s["entropy"][1])) for s in seeds_scores]),
+        "largest_share_of_previous": spread([max(s["previous"]) for s in seeds_scores]),
+        "mean_distance_first_block": spread([float(np.mean(s["distance"][0])) for s in seeds_scores]),
+        "mean_distance_last_block": spread([float(np.mean(s["distance"][1])) for s in seeds_scores]),
+        "entropy_first_block": spread([float(np.mean(s["entropy"][0])) for s in seeds_scores]),
+        "entropy_last_block": spread([float(np.mean(s["entropy"][1])) for s in seeds_scores]),
         "largest_share_of_previous_untrained": max(before["previous"]),
     }
     figure = plots.attention(patterns, [_shown(b) for b in line], figures / "heads.svg", titles)
@@ -419,10 +419,6 @@ def heads(figures: Path) -> Record:
 
 
 # --- what the experiments are made of ---------------------------------------------------------------------------------
-
-
-def _summary(values: Sequence[float]) -> dict[str, Any]:
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "n": len(values)}
 
 
 def _batches(seed: int) -> np.ndarray:
@@ -536,7 +532,7 @@ def _written(model: GPT, sampler: Sampler) -> dict[str, Any]:
         for key, values in (("repeated", [_repeated(r) for r in rows]), ("distinct", [_distinct(r) for r in rows])):
             found[key].append(float(np.mean(values)))
         found["nats"].append(float(nats.mean()))
-    return {key: _summary(values) for key, values in found.items()}
+    return {key: spread(values) for key, values in found.items()}
 
 
 def _text_itself(model: GPT) -> dict[str, float]:
