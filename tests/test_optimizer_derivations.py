@@ -200,6 +200,15 @@ def test_25_and_27_the_iteration_moves_singular_values_only_and_so_does_its_gram
         assert torch.allclose(orthogonalise(G[None])[0], plain.newton_schulz(G), atol=1e-12)
 
 
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6))
+def test_27_1_the_schatten_4_norm_lies_between_the_largest_singular_value_and_the_frobenius_norm(rows, columns, seed):
+    G = torch.randn(rows, columns, dtype=FLOAT64, generator=torch.Generator().manual_seed(seed))
+    s = torch.linalg.svdvals(G)
+    schatten4 = (s**4).sum() ** 0.25
+    assert torch.isclose((G @ G.T).norm().sqrt(), schatten4, rtol=1e-12)
+    assert s.max() * (1 - 1e-12) <= schatten4 <= G.norm() * (1 + 1e-12)
+
+
 def test_26_the_band_is_from_the_minimum_of_the_polynomial_to_the_minimums_image():
     a, b, c = plain.QUINTIC
     # p′ = a + 3bs² + 5cs⁴ = 0, a quadratic in s²

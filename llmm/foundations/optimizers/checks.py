@@ -11,8 +11,9 @@ from torch import Tensor
 
 from llmm.foundations.optimizers import AdamW, Muon, plain
 from llmm.foundations.optimizers.clipping import clip_by_global_norm
-from llmm.foundations.optimizers.muon import orthogonalise
+from llmm.foundations.optimizers.muon import Norm, orthogonalise
 from llmm.foundations.optimizers.oracles import (
+    MATRICES_ONLY,
     MUON,
     MUON_LOSS_SCALE,
     OTHERS,
@@ -36,6 +37,7 @@ SQUARE = [
     (6, 6),
 ]  # of full rank at once, so that SOAP's bases are determined: README (30)
 WIDE_AND_TALL = [(20, 7), (7, 20), (4, 9)]
+ONLY_SHAPES = {"soap": SQUARE, "muon_schatten4": MATRICES}  # of those that are compared to their plain versions
 
 
 # --- against torch --------------------------------------------------------------------------------------------------
@@ -91,10 +93,10 @@ def clipping_from_torch() -> float:
 
 
 def fast_from_plain() -> float:
-    """Lion, SOAP on square matrices, and Schedule-Free AdamW; what torch has is compared above."""
+    """Lion, Muon by the other norm, SOAP on square matrices, Schedule-Free AdamW; what torch has is compared above."""
     largest = 0.0
     for name, (ours, fast) in OTHERS.items():
-        arguments: dict[str, Any] = {"shapes": SQUARE} if name == "soap" else {}
+        arguments: dict[str, Any] = {"shapes": shapes} if (shapes := ONLY_SHAPES.get(name)) else {}
         largest = max(largest, farthest(follow(ours, **arguments), follow(fast, **arguments)))
     return largest
 
@@ -215,17 +217,22 @@ def schedule_free_average() -> float:
 
 
 def orthogonalise_from_svd() -> float:
-    """Against U pᵏ(S / ‖S‖) Vᵀ, p applied to the numbers: batches of square, wide and tall matrices, 1 to 6 steps."""
+    """Against U pᵏ(S / ‖S‖) Vᵀ, p applied to the numbers: square, wide and tall batches, both norms, 1 to 6 steps."""
     generator = torch.Generator().manual_seed(0)
     a, b, c = 3.4445, -4.7750, 2.0315
     largest = 0.0
     for shape, steps in (((8, 8), 5), ((6, 20), 3), ((20, 6), 5), ((7, 9), 6), ((9, 7), 1), ((6, 40), 1), ((5, 30), 2)):
         G = torch.randn(3, *shape, dtype=torch.float64, generator=generator)
         U, S, Vt = torch.linalg.svd(G, full_matrices=False)
-        S = S / (S.norm(dim=-1, keepdim=True) + 1e-7)
-        for _ in range(steps):
-            S = a * S + b * S**3 + c * S**5
-        largest = max(largest, farthest([orthogonalise(G, steps)], [U * S[:, None] @ Vt]))
+        norms: dict[Norm, Tensor] = {
+            "frobenius": S.norm(dim=-1, keepdim=True) + 1e-7,
+            "schatten4": S.norm(p=4, dim=-1, keepdim=True),
+        }
+        for norm, size in norms.items():
+            s = S / size
+            for _ in range(steps):
+                s = a * s + b * s**3 + c * s**5
+            largest = max(largest, farthest([orthogonalise(G, steps, norm)], [U * s[:, None] @ Vt]))
     return largest
 
 
@@ -250,7 +257,7 @@ def resumed_from_uninterrupted() -> float:
     made |= {"muon": MUON[:2], "schedule_free": (by_rule(plain.schedule_free),) * 2} | OTHERS
     largest = 0.0
     for name, both in made.items():
-        arguments: dict[str, Any] = {"shapes": MATRICES if name in ("muon", "soap") else MIXED, "steps": 24}
+        arguments: dict[str, Any] = {"shapes": MATRICES if name in MATRICES_ONLY else MIXED, "steps": 24}
         for make in both:
             cut = follow(partial(_Resumed, make, after=12), **arguments)
             largest = max(largest, farthest(cut, follow(make, **arguments)))

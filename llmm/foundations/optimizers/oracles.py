@@ -69,10 +69,15 @@ MUON: tuple[Make, Make, Make] = (
 MUON_LOSS_SCALE = 1e10
 
 # those that torch does not have: the rule and the fast version
+MATRICES_ONLY = ("muon", "muon_schatten4", "soap")
 OTHERS: dict[str, tuple[Make, Make]] = {
     "lion": (
         by_rule(plain.lion, lr=0.003, beta1=0.8, beta2=0.95, weight_decay=0.3),
         lambda p: Lion(p, lr=0.003, betas=(0.8, 0.95), weight_decay=0.3),
+    ),
+    "muon_schatten4": (
+        by_rule(plain.muon, lr=0.003, mu=0.9, weight_decay=0.1, newton_schulz_steps=2, norm="schatten4"),
+        lambda p: Muon(p, 0.003, 0.9, 0.1, newton_schulz_steps=2, norm="schatten4", dtype=torch.float64),
     ),
     "soap": (
         by_rule(plain.soap, lr=0.01, beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=0.3, every=7),

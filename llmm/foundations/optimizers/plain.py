@@ -153,13 +153,16 @@ def lion(
 # --- a matrix is more than its entries ------------------------------------------------------------------------------
 
 
-def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
+def newton_schulz(G: Tensor, steps: int = 5, norm: str = "frobenius") -> Tensor:
     """Replace G (m, n) = U S Vᵀ by nearly U Vᵀ: X ← aX + bXXᵀX + cXXᵀXXᵀX, from X = G / (‖G‖ + 1e-7): README (25).
 
-    ‖·‖ is the Frobenius norm, which bounds every singular value: the iteration begins with all of them in [0, 1].
+    ‖·‖ is the Frobenius norm, which bounds every singular value: the iteration begins with all of them in [0, 1]. So
+    does the Schatten-4 norm, ‖GGᵀ‖^½, by which X is divided then: README (27.1).
     """
     a, b, c = QUINTIC
     X = G / (G.norm() + 1e-7)
+    if norm == "schatten4":
+        X = X / (X @ X.T).norm().sqrt().clamp(min=1e-7)
     for _ in range(steps):
         A = X @ X.T
         X = a * X + b * A @ X + c * A @ A @ X
@@ -175,6 +178,7 @@ def muon(
     mu: float = 0.95,
     weight_decay: float = 0.0,
     newton_schulz_steps: int = 5,
+    norm: str = "frobenius",
 ) -> Tensor:
     """Muon, for a matrix (m, n): Nesterov's momentum, made orthogonal; the steepest descent of README (22).
 
@@ -183,7 +187,7 @@ def muon(
     """
     rows, columns = w.shape
     s["m"] = mu * s.get("m", 0) + (1 - mu) * g
-    orthogonal = newton_schulz((1 - mu) * g + mu * s["m"], newton_schulz_steps)
+    orthogonal = newton_schulz((1 - mu) * g + mu * s["m"], newton_schulz_steps, norm)
     return w - lr * (max(1, rows / columns) ** 0.5 * orthogonal + weight_decay * w)
 
 

@@ -1,6 +1,16 @@
 """Learning rates over a run, as factors in [0, 1] of the peak."""
 
 import math
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+
+
+def set_learning_rates(optimizers: Sequence[Optimizer], peaks: Sequence[float], factor: float) -> None:
+    """Set the learning rate of each optimizer to `factor` times its peak."""
+    for optimizer, peak in zip(optimizers, peaks, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * factor
 
 
 def warmup_stable_decay(step: int, steps: int, warmup_steps: int, cooldown_fraction: float) -> float:
