@@ -18,13 +18,13 @@ from torch.optim import Optimizer
 from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW, Muon
-from llmm.foundations.optimizers.schedules import cosine
+from llmm.foundations.optimizers.schedules import cosine, set_learning_rates
 from llmm.params import FinetuneParams
 from llmm.training.lora.adapter import attach_lora
 from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
-from llmm.training.pretraining.recipe import NEWTON_SCHULZ_STEPS, compile_parts
+from llmm.training.pretraining.recipe import NEWTON_SCHULZ, compiler_found
 from llmm.transformers.gpt import GPT
 
 PAD = 1  # id of <|pad|>
@@ -57,8 +57,8 @@ def finetune(
     """
     run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
-    if recipe.compile:
-        compile_parts(gpt, torch.device("cpu"), dynamic=True)
+    if recipe.compile and compiler_found(torch.device("cpu")):
+        _compile_parts(gpt)
     dtype = pick_dtype(recipe.dtype, torch.device("cpu"))
     optimizers = _optimizers(trained, recipe, dtype)
     if checkpoints is not None and (state := checkpoints.load()):
@@ -75,7 +75,8 @@ def finetune(
             progress.say(f"going on from the checkpoint of step {run.first_step}")
         for done, batch in enumerate(stream, run.first_step + 1):
             torch.manual_seed(seed * 1_000_003 + done)  # of dropout
-            _set_learning_rates(optimizers, recipe, cosine(done - 1, recipe.steps, recipe.warmup_steps))
+            share = cosine(done - 1, recipe.steps, recipe.warmup_steps)
+            set_learning_rates(optimizers, (recipe.muon_lr, recipe.adamw_lr), share)
             loss = _step(run.model, batch, optimizers, dtype)
             if not math.isfinite(loss):
                 raise UserError(
@@ -119,19 +120,20 @@ def _in_order(examples: Sequence[Example], batch_tokens: int) -> Iterator[Batch]
         yield collate([examples[i] for i in group], PAD)
 
 
+def _compile_parts(gpt: GPT) -> None:
+    """Compile block and loss, in place, for batches of many shapes; the whole model as one graph takes longer to."""
+    for block in gpt.model.layers:
+        block.compile(dynamic=True)
+    gpt.loss = torch.compile(gpt.loss, dynamic=True)  # type: ignore[method-assign]
+
+
 def _optimizers(trained: dict[str, torch.nn.Parameter], recipe: FinetuneParams, dtype: torch.dtype) -> list[Optimizer]:
     matrices = [p for name, p in trained.items() if ".lora_" in name]
     tokens = [p for name, p in trained.items() if ".lora_" not in name]
     return [
-        Muon(matrices, recipe.muon_lr, newton_schulz_steps=NEWTON_SCHULZ_STEPS, dtype=dtype),
+        Muon(matrices, recipe.muon_lr, **NEWTON_SCHULZ, dtype=dtype),
         AdamW(tokens, recipe.adamw_lr),
     ]
-
-
-def _set_learning_rates(optimizers: list[Optimizer], recipe: FinetuneParams, share: float) -> None:
-    for optimizer, peak in zip(optimizers, (recipe.muon_lr, recipe.adamw_lr), strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = peak * share
 
 
 def _step(model: Any, batch: Batch, optimizers: list[Optimizer], dtype: torch.dtype) -> float:

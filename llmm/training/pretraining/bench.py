@@ -15,7 +15,7 @@ from llmm.params import load_params
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
-    compile_parts,
+    compiler_found,
     next_token_loss,
 )
 from llmm.transformers.gpt.families import to_config_json
@@ -41,18 +41,16 @@ def bench_step(steps: int) -> dict[str, Any]:
     peaks = {name: matmul_peak(getattr(torch, name), device) for name in ("float32", "bfloat16")}
     rows: dict[str, dict[str, float]] = {}
     for name in ("ours", "ours, uncompiled", "transformers", "transformers, compiled"):
+        if name in ("ours", "transformers, compiled") and not (recipe.compile and compiler_found(device)):
+            continue
         if name.startswith("transformers"):
-            if name.endswith("compiled") and "ours" not in rows:
-                continue  # nothing compiles here
             theirs = _theirs(to_config_json(ours.config)).to(device)
             loss_of = torch.compile(theirs.loss) if name.endswith("compiled") else theirs.loss
             optimizers: list[Any] = [torch.optim.AdamW(theirs.parameters(), lr=1e-4)]
         else:
             gpt = build_model(recipe, vocab_size, params.seed).to(device)
-            loss_of = functools.partial(next_token_loss, gpt)
+            loss_of = functools.partial(torch.compile(next_token_loss) if name == "ours" else next_token_loss, gpt)
             optimizers = [*build_optimizers(gpt, recipe, dtype)]
-            if name == "ours" and not (recipe.compile and compile_parts(gpt, device)):
-                continue
 
         def step(
             ids_BT: Tensor, loss_of: Callable[[Tensor], Tensor] = loss_of, optimizers: list[Any] = optimizers
