@@ -109,6 +109,7 @@ class FinetuneParams(Section):
     rank: Count
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    trained_tokens: Literal["all", "special"]
     muon_lr: Positive
     adamw_lr: Positive
     warmup_steps: CountOrZero

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from llmm.training.lora.dataset import Example, batches, collate, encode
 from llmm.training.lora.finetune import finetune, mean_loss
 from llmm.training.lora.instructions import NOT_THERE, is_right, make_instructions
 from llmm.training.pretraining.checkpoint import Checkpoints
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.transformers.gpt import save_gpt
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, gpt
 
@@ -46,9 +48,9 @@ def examples(count: int = 40) -> list[Example]:
     return encode(conversations, codec(), 64)
 
 
-def trained(folder: Path, seed: int = 0) -> object:
+def trained(folder: Path, seed: int = 0, tokens: Literal["all", "special"] = "special") -> Any:
     """A peft model whose adapter is not zero, saved in `folder`."""
-    model = attach_lora(gpt(), 4, 4.0, 0.0, seed)
+    model = attach_lora(gpt(), 4, 4.0, 0.0, seed, tokens)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -99,15 +101,18 @@ def test_lora_starts_as_the_base_model() -> None:
     assert torch.equal(wrapped.get_base_model()(IDS), base)
 
 
-def test_the_trained_tokens_are_in_the_embedding_and_in_the_read_out(tmp_path: Path) -> None:
-    model = trained(tmp_path).get_base_model()  # type: ignore[attr-defined]
+@pytest.mark.parametrize("which", ["special", "all"])
+def test_the_trained_tokens_are_in_the_embedding_and_in_the_read_out(which, tmp_path: Path) -> None:
+    model = trained(tmp_path, tokens=which).get_base_model()
     tokens = model.model.embed_tokens.token_adapter.trainable_tokens_delta["default"]
+    assert len(tokens) == (len(SPECIAL_TOKENS) if which == "special" else model.config.vocab_size)
     hidden = model.hidden(IDS)
     assert torch.allclose(model.lm_head(hidden)[..., : len(tokens)], hidden @ tokens.T, atol=1e-5)
 
 
-def test_merged_weights_equal_peft_unmerged(tmp_path: Path) -> None:
-    unmerged = trained(tmp_path).get_base_model()(IDS)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("which", ["special", "all"])
+def test_merged_weights_equal_peft_unmerged(which, tmp_path: Path) -> None:
+    unmerged = trained(tmp_path, tokens=which).get_base_model()(IDS)
     model = gpt()
     base = model(IDS)
     merge(model, tmp_path)

@@ -1,7 +1,8 @@
 """Exact calls on development data, to choose by: `python -m agents.tool_agent.development [--tasks N] [--show N]`.
 
 Values of the validation split, phrasings of training ("new values") and the development phrasings ("new phrasings",
-"no tool"). Nothing here looks at a test phrasing or at the test split, so any number of looks costs nothing.
+"no tool", where "replies" is the share of right replies). Nothing here looks at a test phrasing or at the test split,
+so any number of looks costs nothing.
 """
 
 import argparse
@@ -49,6 +50,9 @@ def development_rates(tasks: int, show: int) -> dict[str, dict[str, float]]:
         by_kind = {kind: [right for (k, _), right in zip(drawn, exact, strict=True) if k == kind] for kind in kinds}
         rates[suite] = {kind: round(sum(found) / len(found), 4) for kind, found in by_kind.items()}
         rates[suite]["all"] = round(sum(exact) / len(exact), 4)
+        if suite == "no_tool":
+            replied = [trace.answer == task.reply for (_, task), trace in zip(drawn, traces, strict=True)]
+            rates[suite]["replies"] = round(sum(replied) / len(replied), 4)
     return rates
 
 

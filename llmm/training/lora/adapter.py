@@ -1,12 +1,13 @@
 """LoRA on our GPT by peft: attaching it, saving it, loading it into plain weights.
 
-The special tokens' embeddings are trained too. Pretraining has seen one of them only, so the others are near-equal
-vectors that no low-rank change of the matrices above can tell apart.
+Embeddings are trained too. Pretraining has seen one of the special tokens only, so the others are near-equal vectors
+that no low-rank change of the matrices above can tell apart; and the words of a chat ("thanks", "taxi") are so rare in
+a technical text that theirs have hardly moved either.
 """
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,8 +29,10 @@ class _PeftConfig(GPTConfig):
         return to_config_json(self)
 
 
-def attach_lora(gpt: GPT, rank: int, alpha: float, dropout: float, seed: int) -> Any:
-    """`gpt` as a peft model with rsLoRA on all linear layers of the blocks and trainable special tokens.
+def attach_lora(
+    gpt: GPT, rank: int, alpha: float, dropout: float, seed: int, trained_tokens: Literal["all", "special"] = "special"
+) -> Any:
+    """`gpt` as a peft model with rsLoRA on all linear layers of the blocks and trainable embeddings of tokens.
 
     rsLoRA scales by alpha / sqrt(rank) (Kalajdzievski 2023, 2312.03732). The weights of `gpt` stay as they are.
     """
@@ -42,13 +45,14 @@ def attach_lora(gpt: GPT, rank: int, alpha: float, dropout: float, seed: int) ->
         # with these two, peft puts the trained tokens into the read-out as well as into the embedding
         gpt._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
         object.__setattr__(gpt, "get_input_embeddings", lambda: gpt.model.embed_tokens)
+    trained = len(SPECIAL_TOKENS) if trained_tokens == "special" else gpt.config.vocab_size
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
         use_rslora=True,
         target_modules=TARGETS,
-        trainable_token_indices={"embed_tokens": list(range(len(SPECIAL_TOKENS)))},
+        trainable_token_indices={"embed_tokens": list(range(trained))},
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # peft draws A from the global generator

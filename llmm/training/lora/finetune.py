@@ -1,6 +1,6 @@
 """The fine-tuning loop: LoRA by peft on the pretrained GPT, with a loss on what the model itself writes.
 
-Muon moves the two matrices of every LoRA, AdamW the special tokens' embeddings. The product B A learns from the
+Muon moves the two matrices of every LoRA, AdamW the tokens' embeddings. The product B A learns from the
 gradient of either factor through the other; orthogonal steps move all its directions, where AdamW's follow the few
 strong ones.
 """
@@ -55,7 +55,7 @@ def finetune(
 
     Raises UserError where the loss is no longer a number.
     """
-    run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed))
+    run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed, recipe.trained_tokens))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
     if recipe.compile and compiler_found(torch.device("cpu")):
         _compile_parts(gpt)

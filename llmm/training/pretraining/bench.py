@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from llmm.device import pick_device, pick_dtype, precision
 from llmm.params import load_params
@@ -22,11 +23,14 @@ from llmm.transformers.gpt.families import to_config_json
 
 WARM_UP_STEPS = 3
 
+Step = Callable[[Tensor], tuple[float, float]]  # ids (B, T + 1) → seconds of the model and of the optimizers
+
 
 def bench_step(steps: int) -> dict[str, Any]:
     """Time `steps` training steps (forward, backward, optimizers) of each model on random tokens; medians.
 
-    All share sizes, tokens, optimizers and precision. "gflops" counts 6 N + 6 L D T for each token.
+    The models take turns, so that a machine that slows down slows them all. They share sizes, tokens and precision;
+    ours has the pipeline's optimizers, `transformers` torch's AdamW. "gflops" counts 6 N + 6 L D T for each token.
     """
     params = load_params()
     recipe, vocab_size = params.pretrain, params.tokenizer.vocab_size
@@ -39,36 +43,29 @@ def bench_step(steps: int) -> dict[str, Any]:
     flops = ours.config.flops_per_token(recipe.seq_len) * recipe.batch_size * recipe.seq_len
     dtype = pick_dtype(recipe.dtype, device)
     peaks = {name: matmul_peak(getattr(torch, name), device) for name in ("float32", "bfloat16")}
-    rows: dict[str, dict[str, float]] = {}
+    steppers: dict[str, Step] = {}
     for name in ("ours", "ours, uncompiled", "transformers", "transformers, compiled"):
         if name in ("ours", "transformers, compiled") and not (recipe.compile and compiler_found(device)):
             continue
         if name.startswith("transformers"):
             theirs = _theirs(to_config_json(ours.config)).to(device)
             loss_of = torch.compile(theirs.loss) if name.endswith("compiled") else theirs.loss
-            optimizers: list[Any] = [torch.optim.AdamW(theirs.parameters(), lr=1e-4)]
+            optimizers: list[Optimizer] = [torch.optim.AdamW(theirs.parameters(), lr=1e-4)]
         else:
             gpt = build_model(recipe, vocab_size, params.seed).to(device)
             loss_of = functools.partial(torch.compile(next_token_loss) if name == "ours" else next_token_loss, gpt)
-            optimizers = [*build_optimizers(gpt, recipe, dtype)]
+            optimizers = build_optimizers(gpt, recipe, dtype)
+        steppers[name] = functools.partial(_timed_step, loss_of, optimizers, dtype)
 
-        def step(
-            ids_BT: Tensor, loss_of: Callable[[Tensor], Tensor] = loss_of, optimizers: list[Any] = optimizers
-        ) -> tuple[float, float]:
-            started = time.perf_counter()
-            with precision(dtype, device):
-                loss = loss_of(ids_BT)
-            loss.backward()
-            _wait(device)
-            middle = time.perf_counter()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            _wait(device)
-            return middle - started, time.perf_counter() - middle
+    timed: dict[str, list[tuple[float, float]]] = {name: [] for name in steppers}
+    for ids_BT in batches:
+        for name, step in steppers.items():
+            timed[name].append(step(ids_BT))
 
-        timed = [step(ids) for ids in batches][WARM_UP_STEPS:]
-        model_seconds, optimizer_seconds = (statistics.median(column) for column in zip(*timed, strict=True))
+    rows: dict[str, dict[str, float]] = {}
+    for name, taken in timed.items():
+        columns = zip(*taken[WARM_UP_STEPS:], strict=True)
+        model_seconds, optimizer_seconds = (statistics.median(column) for column in columns)
         seconds = model_seconds + optimizer_seconds
         rows[name] = {
             "seconds_per_step": round(seconds, 4),
@@ -89,6 +86,24 @@ def bench_step(steps: int) -> dict[str, Any]:
         "systems": rows,
         "ratio_to": {name: round(best / speed, 3) for name, speed in peers.items()},
     }
+
+
+def _timed_step(
+    loss_of: Callable[[Tensor], Tensor], optimizers: list[Optimizer], dtype: torch.dtype, ids_BT: Tensor
+) -> tuple[float, float]:
+    """Seconds of the model, forward and backward, and of its optimizers."""
+    device = ids_BT.device
+    started = time.perf_counter()
+    with precision(dtype, device):
+        loss = loss_of(ids_BT)
+    loss.backward()
+    _wait(device)
+    middle = time.perf_counter()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    _wait(device)
+    return middle - started, time.perf_counter() - middle
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, size: int = 2048, seconds: float = 1.0) -> float:

@@ -101,8 +101,8 @@ def no_norm(curves: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path
             axes.text(10.5, 5e4, f"{broken} of {metrics['runs']} NaN", color=WARM, ha="center", va="top")
         else:
             last = metrics[name]["last_loss"]["mean"]
-            axes.text(20, 1.4, f"end: {last:.3g}", color=colour, ha="right", va="bottom")
-        axes.set(xlabel="step", ylim=(1.3, top), xlim=(0, 21), xticks=[1, 10, 20])
+            axes.text(20, 0.6, f"end: {last:.3g}", color=colour, ha="right", va="bottom")
+        axes.set(xlabel="step", ylim=(0.5, top), xlim=(0, 21), xticks=[1, 10, 20])
         if axes is not panels[0]:
             axes.set_yticklabels([])
     panels[0].set_ylabel("loss, nats a byte")
@@ -119,7 +119,7 @@ def norm_grid(held_out: dict[str, Any], rates: Sequence[float], metrics: dict[st
             for seed in range(losses.shape[-1]):
                 axes.semilogx(rates, losses[i, :, seed], ".", color=colour, alpha=0.5, markersize=4)
             if axes is panels[0]:
-                axes.text(1.05e-3, 2.81 + 0.03 * i, name, color=colour)
+                axes.text(1.05e-3, 2.79 + 0.05 * i, name, color=colour)
         axes.axhline(metrics["blind"], color=BASELINE_COLOUR, linestyle="--", linewidth=1)
         axes.set_title(arm, loc="left", fontsize="medium")
         axes.set(xlabel="learning rate", ylim=(2.78, 3.4), xticks=rates, xticklabels=[f"{rate:g}" for rate in rates])

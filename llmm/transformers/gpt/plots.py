@@ -32,7 +32,7 @@ def ladder_closed(curves: list[Any], variants: dict[str, list[float]], path: Pat
         right.semilogy(steps, np.maximum(distance, 1e-17), color=colour)
         right.annotate(name, (steps[-1], max(distance)), (0, 7), textcoords="offset points", ha="right", color=colour)
     right.axhline(1e-10, color=BASELINE_COLOUR, linestyle=":")
-    right.text(steps[-1], 1.6e-11, "asked for: at most 1e-10", color=BASELINE_COLOUR, ha="right")
+    right.text(steps[-1], 1.6e-11, "asked: 1e-10", color=BASELINE_COLOUR, ha="right")
     worst = max(curve.difference for curve in curves)
     right.annotate(
         f"largest {worst:.0e}", (steps[-1], worst), (0, 8), textcoords="offset points", ha="right", color=OURS
@@ -51,12 +51,11 @@ def speculative(
     colours = dict(zip((2, 4, 8), (GREEN, OURS, WARM), strict=True))
     for K, colour in colours.items():
         left.plot(alphas, [expected_tokens(a, K) for a in alphas], color=colour, linewidth=1)
-        left.annotate(f"{K} guesses", (0.985, expected_tokens(0.985, K)), (-4, 2), textcoords="offset points",
-                      ha="right", color=colour)  # fmt: skip
+        left.annotate(f"{K} guesses", (1, K + 1), (4, 0), textcoords="offset points", va="center", color=colour)
         for point in points:
             if point["guesses"] == K:
                 left.plot(point["alpha"], point["tokens_a_pass"], "o", color=colour, markersize=4)
-    left.set(xlabel="α, share of the guesses that are kept", ylabel="tokens a pass of the target")
+    left.set(xlabel="α, share of the guesses that are kept", ylabel="tokens a pass of the target", xlim=(0.27, 1.2))
     left.set_title("Does (1 - α^(K+1)) / (1 - α) predict the passes?")
     for (cost, speed), colour in zip(speeds.items(), (GREEN, OURS, WARM), strict=True):
         right.plot(guesses, speed, "o-", color=colour, markersize=4)
@@ -64,6 +63,7 @@ def speculative(
                        va="center", color=colour)  # fmt: skip
     right.axhline(1, color=BASELINE_COLOUR, linestyle=":")
     right.set(xlabel="guesses a pass", ylabel="speed over the target alone", xlim=(0.5, 11), xticks=guesses)
+    right.margins(y=0.12)
     right.set_title("How many guesses pay?")
     return save_figure(figure, path)
 
