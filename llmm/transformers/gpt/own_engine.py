@@ -2,7 +2,7 @@
 
 Modules, attributes and so the names of the parameters are those of `model.GPT`, shapes too: weights pass between the
 two by name. Of the space that GPTConfig spans this is the pipeline's part (RMSNorm before each branch, RoPE, QK-norm or
-none, grouped heads, SwiGLU); README, section 7.
+none, grouped heads, SwiGLU); README, section 8.
 """
 
 from typing import Any

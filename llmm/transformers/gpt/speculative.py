@@ -1,7 +1,7 @@
 """Speculative decoding: a small model guesses several tokens, the large one reads them all in one pass.
 
 What comes out is distributed exactly as if the large model had drawn every token itself. Source: Leviathan et al. 2022
-(2211.17192), algorithm 1; the proof stands in README, section 8.
+(2211.17192), algorithm 1; the proof stands in README, section 7.
 """
 
 from collections.abc import Sequence
