@@ -12,7 +12,7 @@ from llmm.training.rag.benchmark import make_benchmark
 from llmm.training.rag.contrastive import Recipe, object_pairs, section_pairs, tune
 from llmm.training.rag.encoder import Encoder, EncoderSettings, add_lora, base_model, save_encoder
 from llmm.training.rag.retrieval import held_out_ndcg
-from llmm.training.tokenizer import load_text_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer
 from pipelines.stage import run_stage
 
 

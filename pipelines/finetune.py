@@ -26,7 +26,7 @@ def main(params: Params) -> dict[str, Any]:
     from llmm.training.lora.dataset import encode
     from llmm.training.lora.finetune import finetune, mean_loss
     from llmm.training.pretraining.checkpoint import Checkpoints
-    from llmm.training.tokenizer import load_tokenizer
+    from llmm.training.tokenizer.folder import load_tokenizer
     from llmm.transformers.gpt import load_gpt
 
     corpus, tokenizer = open_artifact(paths.CORPUS, "corpus"), open_artifact(paths.TOKENIZER, "tokenizer")

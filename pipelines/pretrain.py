@@ -23,7 +23,7 @@ from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.data import TokenShards
 from llmm.training.pretraining.folder import write_model
 from llmm.training.pretraining.trainer import TrainingRun, train
-from llmm.training.tokenizer import load_tokenizer
+from llmm.training.tokenizer.folder import load_tokenizer
 from pipelines.stage import follow_dvc_into_death, run_stage
 
 CODE = ("llmm/transformers", "llmm/foundations/optimizers", "llmm/training/pretraining")

@@ -10,7 +10,7 @@ from llmm.files import atomic_folder, write_json
 from llmm.params import Params
 from llmm.paths import CORPUS, METRICS, TOKENIZER, TOKENS
 from llmm.training.pretraining.data import ShardWriter
-from llmm.training.tokenizer import load_text_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer
 from pipelines.stage import run_stage
 
 BATCH = 64  # documents encoded at once, in parallel

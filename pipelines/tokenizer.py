@@ -8,7 +8,8 @@ from llmm.corpus import SPLITS, load_documents
 from llmm.files import atomic_folder, write_json
 from llmm.params import Params
 from llmm.paths import CORPUS, METRICS, TOKENIZER
-from llmm.training.tokenizer import load_text_tokenizer, train_tokenizer, write_tokenizer
+from llmm.training.tokenizer.bpe import train_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer, write_tokenizer
 from pipelines.stage import run_stage
 
 

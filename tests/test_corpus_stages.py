@@ -10,7 +10,7 @@ import pytest
 
 from llmm.params import load_params
 from llmm.training.pretraining.data import TokenShards
-from llmm.training.tokenizer import load_text_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,7 +22,8 @@ from llmm.training.pretraining.checkpoint import Checkpoints, work_folder
 from llmm.training.pretraining.data import ShardWriter, TokenShards
 from llmm.training.pretraining.trainer import train
 from llmm.training.pretraining.windows import Windows
-from llmm.training.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer
+from llmm.training.tokenizer.bpe import train_tokenizer
+from llmm.training.tokenizer.folder import load_tokenizer, write_tokenizer
 from llmm.transformers.gpt import GPT, GPTConfig
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,8 @@ from llmm.training.rag.encoder import DOCUMENT, add_lora, base_model, load_encod
 from llmm.training.rag.evaluation import rag_evaluation
 from llmm.training.rag.index import RETRIEVERS, SearchIndex, open_index
 from llmm.training.rag.langchain import EncoderEmbeddings, IndexRetriever
-from llmm.training.tokenizer import train_tokenizer, write_tokenizer
+from llmm.training.tokenizer.bpe import train_tokenizer
+from llmm.training.tokenizer.folder import write_tokenizer
 from llmm.transformers.gpt import GPT, GPTConfig, save_gpt
 from pipelines import encoder as encoder_stage
 from pipelines import index as index_stage

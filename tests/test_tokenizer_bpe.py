@@ -11,13 +11,9 @@ from tokenizers import Tokenizer
 
 from llmm import lineage
 from llmm.errors import UserError
-from llmm.training.tokenizer import (
-    SPECIAL_TOKENS,
-    load_text_tokenizer,
-    load_tokenizer,
-    train_tokenizer,
-    write_tokenizer,
-)
+from llmm.training.tokenizer.bpe import train_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer, load_tokenizer, write_tokenizer
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
 
 TEXTS = [Path(name).read_text(encoding="utf-8") for name in ("llmm/files.py", "llmm/lineage.py", "llmm/params.py")]
 PIECES = st.one_of(

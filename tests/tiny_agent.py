@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from agents.tool_agent.tools import Passage, Toolbox, make_toolbox
 from llmm.corpus import Document, PythonObject
 from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer import SPECIAL_TOKENS
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.transformers.gpt import GPT, GPTConfig
 
 TEXT = (

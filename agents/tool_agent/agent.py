@@ -13,7 +13,7 @@ from llmm.corpus import load_objects
 from llmm.lineage import Artifact, open_artifact
 from llmm.training.lora.adapter import load_tuned
 from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer import load_tokenizer
+from llmm.training.tokenizer.folder import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from llmm.corpus import load_documents, load_objects
 from llmm.params import load_params
 from llmm.training.lora.adapter import load_tuned
 from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer import load_tokenizer
+from llmm.training.tokenizer.folder import load_tokenizer
 
 KINDS = ("calculator", "python", "search_docs", "signature")
 

@@ -25,7 +25,7 @@ from llmm.params import Params
 from llmm.statistics import paired_bootstrap, wilson_interval
 from llmm.training.lora.adapter import load_tuned
 from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer import load_tokenizer
+from llmm.training.tokenizer.folder import load_tokenizer
 
 HAND_WRITTEN = paths.EVALS / "agent_tasks.jsonl"
 BATCH = 50

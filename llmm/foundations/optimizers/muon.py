@@ -6,7 +6,7 @@ Sources: Jordan et al. 2024 (the Newton-Schulz iteration with its coefficients);
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,41 +14,46 @@ from torch.optim import Optimizer
 
 # p(s) = a s + b s³ + c s⁵ lifts small singular values fast; applied five times it sends (0.02, 1] to about [0.7, 1.2]
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+Norm = Literal["frobenius", "schatten4"]
 _WIDE = 1.5  # from this ratio of the sides on, iterating on the Gram matrix takes less time
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrices: Tensor, steps: int = 5, norm: Norm = "frobenius") -> Tensor:
     """Replace each matrix U S Vᵀ of a batch (N, m, n) by nearly U Vᵀ, by a Newton-Schulz iteration.
 
     One batched product stands for N small ones. Works on the shorter side: X Xᵀ is (min(m, n))².
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     X = matrices.mT if tall else matrices
-    # the iteration converges for singular values in (0, 1]; the Frobenius norm bounds the largest
-    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    A = X @ X.mT
+    # the iteration converges for singular values in (0, 1]; both norms bound the largest
+    bound = X.norm(dim=(-2, -1), keepdim=True)
+    if norm == "schatten4":
+        bound = A.norm(dim=(-2, -1), keepdim=True).sqrt()
+    X, A = X / (bound + 1e-7), A / (bound + 1e-7) ** 2
     iterate = _newton_schulz_on_gram if X.shape[-1] > _WIDE * X.shape[-2] else _newton_schulz
-    X = iterate(X, steps)
+    X = iterate(X, A, steps)
     return X.mT if tall else X
 
 
-def _newton_schulz(X: Tensor, steps: int) -> Tensor:
+def _newton_schulz(X: Tensor, A: Tensor, steps: int) -> Tensor:
     """X ← a X + (b A + c A²) X with A = X Xᵀ: 4m²n + 2m³ multiplications and additions a step and matrix."""
     a, b, c = NEWTON_SCHULZ
-    for _ in range(steps):
-        A = X @ X.mT
+    for step in range(steps):
+        if step:
+            A = X @ X.mT
         B = torch.baddbmm(A, A, A, beta=b, alpha=c)
         X = torch.baddbmm(X, B, X, beta=a)
     return X
 
 
-def _newton_schulz_on_gram(X: Tensor, steps: int) -> Tensor:
+def _newton_schulz_on_gram(X: Tensor, A: Tensor, steps: int) -> Tensor:
     """The same iterates, kept as P X₀: with M = a + b A + c A² each step is P ← M P, A ← M A M, all of them (m, m).
 
     X Xᵀ = P A₀ P, and all factors are polynomials of A₀, so they commute. Two products see the long side, however
     many steps there are, which pays for wide matrices.
     """
     a, b, c = NEWTON_SCHULZ
-    A = X @ X.mT
     P = None
     for step in range(steps):
         M = torch.baddbmm(A, A, A, beta=b, alpha=c)
@@ -72,11 +77,12 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         newton_schulz_steps: int = 5,
+        norm: Norm = "frobenius",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`dtype` is that of the iteration's products; it corrects its own rounding, so bfloat16 is exact enough."""
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": newton_schulz_steps}
-        super().__init__(params, {**defaults, "dtype": dtype})
+        super().__init__(params, {**defaults, "norm": norm, "dtype": dtype})
         for group in self.param_groups:
             if wrong := [tuple(p.shape) for p in group["params"] if p.ndim != 2]:
                 raise ValueError(f"Muon moves matrices; found a parameter of shape {wrong[0]}")
@@ -102,6 +108,6 @@ class Muon(Optimizer):
                 torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for (rows, columns), members in by_shape.items():
                 stacked = torch.stack([directions[i] for i in members]).to(group["dtype"])
-                orthogonal = orthogonalise(stacked, group["steps"]).to(params[members[0]].dtype)
+                orthogonal = orthogonalise(stacked, group["steps"], group["norm"]).to(params[members[0]].dtype)
                 scale = group["lr"] * max(1, rows / columns) ** 0.5
                 torch._foreach_add_([params[i] for i in members], list(orthogonal.unbind()), alpha=-scale)

@@ -14,7 +14,7 @@ from torch import Tensor
 from llmm.errors import UserError
 from llmm.files import read_json, write_json
 from llmm.lineage import Artifact, open_artifact
-from llmm.training.tokenizer import SPECIAL_TOKENS
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.transformers.gpt import GPT, GPTConfig, load_gpt
 from llmm.transformers.gpt.families import to_config_json
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from llmm import lineage
 from llmm.errors import UserError
 from llmm.lineage import Artifact
-from llmm.training.tokenizer import load_text_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer
 from llmm.transformers.gpt import GPT, load_gpt, save_gpt
 
 

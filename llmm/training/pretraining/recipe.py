@@ -60,21 +60,12 @@ def set_learning_rates(optimizers: list[Optimizer], recipe: PretrainParams, step
     return factor
 
 
-def compile_parts(model: GPT, device: torch.device, dynamic: bool | None = None) -> bool:
-    """Compile the transformer block, once for all layers, and the loss, in place; False for want of a C++ compiler.
-
-    `dynamic` is for batches of many shapes. These parts compile in a few seconds, the whole model as one graph takes
-    several times as long and trains no faster.
-    """
-    compilers = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
-    if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
-        return False
-    for block in model.model.layers:
-        block.compile(dynamic=dynamic)
-    model.loss = torch.compile(model.loss, dynamic=dynamic)  # type: ignore[method-assign]
-    return True
-
-
 def next_token_loss(model: GPT, ids_BT: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy, in nats, of each token after the first given those before it."""
     return model.loss(model.hidden(ids_BT[:, :-1]).flatten(0, 1), ids_BT[:, 1:].flatten())
+
+
+def compiler_found(device: torch.device) -> bool:
+    """Whether torch.compile can work here: on a CPU it needs a C++ compiler."""
+    compilers = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
+    return device.type != "cpu" or any(shutil.which(name) for name in compilers if name)

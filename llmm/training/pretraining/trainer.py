@@ -6,6 +6,7 @@ sums on a GPU is its own).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +26,14 @@ from llmm.training.pretraining.progress import Progress
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
-    compile_parts,
+    compiler_found,
     next_token_loss,
     set_learning_rates,
 )
 from llmm.training.pretraining.windows import Windows
 from llmm.transformers.gpt import GPT
+
+LossOf = Callable[[GPT, Tensor], Tensor]  # (model, ids (B, T + 1)) → mean loss in nats
 
 GLANCE = 32  # windows of the validation split that are looked at during training; the whole split is scored at the end
 
@@ -71,7 +74,8 @@ def train(
     run = TrainingRun(model)
     if checkpoints is not None and (state := checkpoints.load()):
         _restore(state, run, optimizers)
-    run.compiled = recipe.compile and compile_parts(model, device)
+    run.compiled = recipe.compile and compiler_found(device)
+    loss_of: LossOf = torch.compile(next_token_loss) if run.compiled else next_token_loss
     bits_per_nat = len(shards.tokens("train")) / shards.bytes("train") / math.log(2)
     glance = _glance(shards, recipe.seq_len)
 
@@ -84,7 +88,7 @@ def train(
             torch.manual_seed(seed * 1_000_003 + step)  # of dropout
             share = set_learning_rates(optimizers, recipe, step)
             ids_BT = windows.batch(step, rank, world_size).to(device)
-            loss = _take_step(model, optimizers, ids_BT, recipe, dtype)
+            loss = _take_step(model, loss_of, optimizers, ids_BT, recipe, dtype)
             if not math.isfinite(loss):
                 raise UserError(
                     f"the loss is {loss} at step {step}: lower pretrain.muon_lr = {recipe.muon_lr} or "
@@ -95,8 +99,7 @@ def train(
             progress.update(done, per_step * recipe.seq_len, {"loss": loss, "bits/byte": loss * bits_per_nat})
             if done % recipe.eval_every == 0 or done == recipe.steps:
                 model.eval()
-                with torch.compiler.set_stance("force_eager"):  # one batch is not worth a compilation
-                    val = score(model, *glance, bytes_of_token, recipe.seq_len).bits_per_byte
+                val = score(model, *glance, bytes_of_token, recipe.seq_len).bits_per_byte
                 model.train()
                 run.curve.append(
                     {
@@ -117,14 +120,19 @@ def train(
 
 
 def _take_step(
-    model: GPT, optimizers: list[Optimizer], ids_BT: Tensor, recipe: PretrainParams, dtype: torch.dtype
+    model: GPT,
+    loss_of: LossOf,
+    optimizers: list[Optimizer],
+    ids_BT: Tensor,
+    recipe: PretrainParams,
+    dtype: torch.dtype,
 ) -> float:
     """One optimizer step on the windows of this process; returns the mean loss over all processes, in nats."""
     total = torch.zeros((), device=ids_BT.device)
     micro_batches = ids_BT.split(recipe.batch_size)
     for micro_BT in micro_batches:
         with precision(dtype, ids_BT.device):
-            loss = next_token_loss(model, micro_BT) * (len(micro_BT) / len(ids_BT))
+            loss = loss_of(model, micro_BT) * (len(micro_BT) / len(ids_BT))
         loss.backward()
         total += loss.detach()
     if dist.is_initialized():

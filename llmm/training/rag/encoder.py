@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from llmm.errors import UserError
 from llmm.files import read_json, write_json
 from llmm.lineage import Artifact, open_artifact
-from llmm.training.tokenizer import load_text_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer
 from llmm.transformers.gpt import GPT, load_gpt
 
 QUERY, DOCUMENT, PAD = "<|query|>", "<|document|>", "<|pad|>"

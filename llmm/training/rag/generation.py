@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from llmm.lineage import open_artifact
 from llmm.training.lora.chat import ChatCodec, Message, passages_text
-from llmm.training.tokenizer import load_text_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer
 from llmm.transformers.gpt import GPT, load_gpt
 from llmm.transformers.gpt.generate import generate
 

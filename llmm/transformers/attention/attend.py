@@ -14,11 +14,12 @@ def attend(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tenso
     """The values (B, H, T, d) mixed by attention; keys and values may have fewer heads, H_kv dividing H.
 
     `mask` is True where a query may look at a key, (B, 1, T, S); None is causal attention over T = S tokens. Short
-    windows that are being compiled for a CPU take the formula as it stands, which fuses into the products around it
-    (in bfloat16 twice as fast, forward and backward); everything else takes torch's tiled kernel.
+    windows in bfloat16 that are being compiled for a CPU take the formula as it stands, whose products are then twice
+    as fast, forward and backward; everything else takes torch's tiled kernel.
     """
     T = query_BHTd.shape[2]
-    if torch.compiler.is_compiling() and query_BHTd.device.type == "cpu" and mask is None and 1 < T <= _SHORT:
+    on_cpu_in_bfloat16 = query_BHTd.device.type == "cpu" and value_BHTd.dtype == torch.bfloat16
+    if torch.compiler.is_compiling() and on_cpu_in_bfloat16 and mask is None and 1 < T <= _SHORT:
         return _by_the_formula(query_BHTd, key_BHTd, value_BHTd)
     return F.scaled_dot_product_attention(
         query_BHTd,
