@@ -10,9 +10,9 @@ import sysconfig
 from pathlib import Path
 
 TRAIN = (
-    "argparse", "calendar", "configparser", "csv", "difflib", "doctest", "ftplib", "inspect", "
-    ""locale", "mailbox",
-    "optparse", "pdb", "pickle", "pydoc", "shutil", "smtplib", "socket", "subprocess", "tarfile", "threading", "typing", "zipfile",
+    "argparse", "calendar", "configparser", "csv", "difflib", "doctest", "ftplib", "inspect", "locale", "mailbox",
+    "optparse", "pdb", "pickle", "pydoc", "shutil", "smtplib", "socket", "subprocess", "tarfile", "threading", "typing",
+    "zipfile",
 )  # fmt: skip
 HELD_OUT = ("ast", "cgi", "cmd", "codecs", "fractions", "gzip", "heapq", "imaplib", "random", "statistics", "textwrap")
 
