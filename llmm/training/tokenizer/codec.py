@@ -17,7 +17,7 @@ class ByteLevelBPE:
     """Encodes and decodes with given merges. `tokens` holds the bytes of every id."""
 
     def __init__(self, merges: Iterable[Pair], special: Sequence[str] = ()) -> None:
-        """Raises ValueError for a merge of something that no earlier one made, or that makes a token twice."""
+        """Raises ValueError for a merge of what no earlier one made, or that makes a token twice (README 3.2)."""
         self.special = tuple(special)
         self.tokens = [*(name.encode() for name in special), *ALPHABET]
         self.merges = list(merges)

@@ -118,8 +118,8 @@ def compression(figures: Path) -> Record:
             curves[name].append(size_of(texts) / len(ids))
         unused.append(1 - len({id for id in ids if id >= 256}) / max(1, size - 256))
     metrics = {
-        "seen": dict(zip(map(str, SIZES), curves["seen"], strict=True)),
-        "unseen": dict(zip(map(str, SIZES), curves["unseen"], strict=True)),
+        "seen": {f"at_{size}": value for size, value in zip(SIZES, curves["seen"], strict=True)},
+        "unseen": {f"at_{size}": value for size, value in zip(SIZES, curves["unseen"], strict=True)},
         "unused_at_512": unused[1],
         "unused_at_4096": unused[-1],
         "gain_of_last_doubling_unseen": curves["unseen"][-1] / curves["unseen"][-2] - 1,
@@ -140,8 +140,8 @@ def compression(figures: Path) -> Record:
             ]
         ),
         figure=figure,
-        found="4,096 tokens reach {seen[4096]:.2f} bytes a token on text that they were made of and "
-        "{unseen[4096]:.2f} on "
+        found="4,096 tokens reach {seen[at_4096]:.2f} bytes a token on text that they were made of and "
+        "{unseen[at_4096]:.2f} on "
         "other modules. The last doubling gives {gain_of_last_doubling_seen:.1%} there and "
         "{gain_of_last_doubling_unseen:.1%} here.",
         negative="Of the merges of the largest vocabulary {unused_at_4096:.1%} never occur in the "
@@ -220,8 +220,8 @@ def bits_per_byte(figures: Path) -> Record:
             nats[size].append(needed * math.log(2) / len(ids))
     best = min(MODEL_SIZES, key=lambda size: statistics.fmean(found[size]))
     metrics = {
-        "bits_per_byte": {str(size): spread(values) for size, values in found.items()},
-        "nats_per_token": {str(size): spread(values) for size, values in nats.items()},
+        "bits_per_byte": {f"at_{size}": spread(values) for size, values in found.items()},
+        "nats_per_token": {f"at_{size}": spread(values) for size, values in nats.items()},
         "best_size": best,
         "best": spread(found[best]),
         "gain_over_bytes": spread([a - b for a, b in zip(found[256], found[best], strict=True)]),
@@ -248,8 +248,8 @@ def bits_per_byte(figures: Path) -> Record:
         found="Of the sizes tried {best_size} tokens are best, {best[mean]:.3f} bits per byte, "
         "{gain_over_bytes[mean]:.3f} fewer than with bytes.",
         negative="The loss per token says the opposite of anything useful: it rises from "
-        "{nats_per_token[256][mean]:.2f} "
-        "to {nats_per_token[2048][mean]:.2f} nats while the model gets better.",
+        "{nats_per_token[at_256][mean]:.2f} "
+        "to {nats_per_token[at_2048][mean]:.2f} nats while the model gets better.",
     )
 
 
@@ -270,7 +270,7 @@ def zipf(figures: Path) -> Record:
         "slope_2048": _slope(used[2048], 10, 500),
         "slope_words": _slope(words, 10, 500),
         "top_100_words": sum(words[:100]) / sum(words),
-        "efficiency": {str(size): entropies[size] / math.log2(size) for size in used},
+        "efficiency": {f"at_{size}": entropies[size] / math.log2(size) for size in used},
         "rarer_than_5_of_2048": 1 - sum(value >= 5 for value in used[2048]) / 2048,
     }
     figure = plots.zipf(used, words, metrics, figures / "zipf.svg")

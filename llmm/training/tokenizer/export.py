@@ -33,7 +33,7 @@ def to_ranks(codec: ByteLevelBPE) -> dict[bytes, int]:
     """tiktoken's `mergeable_ranks`: every token but the special ones -> its id.
 
     tiktoken knows no merges: it joins any two neighbours that are a token together, the lowest id first. That is the
-    same (README 3.2).
+    same (README 3.3).
     """
     return {token: id for id, token in enumerate(codec.tokens) if id >= len(codec.special)}
 

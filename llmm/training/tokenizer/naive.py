@@ -15,7 +15,7 @@ Pair = tuple[bytes, bytes]
 
 
 def count_pairs(words: Mapping[tuple[int, ...], int]) -> Counter[tuple[int, int]]:
-    """How often each pair of neighbours stands in the words (ids -> how often the word stands in the text)."""
+    """How often each pair of neighbours stands in the words: ids -> their frequency (README 2.1)."""
     counts: Counter[tuple[int, int]] = Counter()
     for word, n in words.items():
         for pair in pairwise(word):

@@ -1,7 +1,8 @@
 """A language model that trains in a second: interpolated trigrams of tokens, for comparing vocabularies.
 
 Witten and Bell 1991: P(x | h) = (c(hx) + t(h) P(x | h')) / (c(h) + t(h)), where c counts, t(h) is how many different
-tokens followed h, and h' is h without its first token; below the empty history all tokens are equally probable.
+tokens followed h, and h' is h without its first token; below the empty history all tokens are equally
+probable (README 5.2).
 """
 
 import math
@@ -21,7 +22,7 @@ def train_ngrams(ids: Sequence[int]) -> dict[tuple[int, ...], Counter[int]]:
 
 
 def bits(ids: Sequence[int], following: dict[tuple[int, ...], Counter[int]], vocab_size: int) -> float:
-    """The bits that the model needs for the tokens, by the formula above. Divided by bytes: bits per byte."""
+    """The bits that the model needs for the tokens. Divided by bytes of text: bits per byte (README 5.1)."""
     total = 0.0
     for at, token in enumerate(ids):
         probability = 1 / vocab_size

@@ -11,12 +11,12 @@ Words = Mapping[tuple[int, ...], int]
 
 
 def size(words: Words) -> int:
-    """Symbols in the text: length times frequency, summed over the words."""
+    """Symbols in the text: length times frequency, summed over the words (README 1.1)."""
     return sum(len(word) * n for word, n in words.items())
 
 
 def greedy_size(words: Words, n_merges: int) -> int:
-    """Symbols that are left after so many merges, each of the most frequent pair (of equal ones the lowest)."""
+    """Symbols that are left after so many merges of the most frequent pair, of equal ones the lowest (README 1.2)."""
     for step in range(n_merges):
         counts = count_pairs(words)
         if not counts:

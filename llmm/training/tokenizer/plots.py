@@ -23,7 +23,7 @@ def training_speed(rows: list[dict[str, Any]], metrics: dict[str, Any], path: Pa
         axes.loglog(kb, values, "o-", color=colour, markersize=3.5)
         axes.text(kb[-1] * 1.1, values[-1], f"{name}:\n{values[-1]:,.0f}", color=colour, va="center")
     axes.set(xlabel="text, kB", ylabel="different words at each merge, mean", xlim=(kb[0] * 0.8, kb[-1] * 6))
-    _title(axes, "How much of a text does a merge touch? A few words in a hundred")
+    _title(axes, "How much of a text does a merge touch? About one word in a hundred")
     return save_figure(figure, path)
 
 
@@ -33,7 +33,7 @@ def compression(sizes: list[int], curves: dict[str, list[float]], metrics: dict[
     for name, colour, label in (("seen", BASELINE_COLOUR, "the text of the merges"), ("unseen", OURS, "other modules")):
         axes.semilogx(sizes, curves[name], "o-", color=colour, markersize=3.5, base=2)
         axes.text(sizes[-1] * 1.1, curves[name][-1], f"{label}:\n{curves[name][-1]:.2f}", color=colour, va="center")
-    axes.set(xlabel="tokens in the vocabulary", ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 2.6))
+    axes.set(xlabel="tokens in the vocabulary", ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 3.2))
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     _title(axes, "What does a larger vocabulary buy? Less with each doubling, and least on new text")
@@ -70,8 +70,8 @@ def bits_per_byte(
         axes.minorticks_off()
         axes.set_title(name, loc="left", fontsize=9, color=colour)
     figure.suptitle(
-        f"Which vocabulary suits a trigram model? {metrics['best_size']:,} tokens, "
-        f"{metrics['best']['mean']:.2f} bits per byte; the loss per token would say 256",
+        f"Which vocabulary suits a trigram model? {metrics['best_size']:,} tokens: {metrics['best']['mean']:.2f} bits "
+        "per byte",
         x=0.01, ha="left", fontsize=10,
     )  # fmt: skip
     return save_figure(figure, path)

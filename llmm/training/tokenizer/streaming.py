@@ -1,7 +1,7 @@
 """Text from ids while a model writes them: as soon as possible, and never half a character.
 
 A token may end in the middle of a character, since it is bytes. UTF-8 says in its first byte how long a character is,
-and no other byte looks like a first one, so the last three bytes tell whether something is missing (RFC 3629).
+and no other byte looks like a first one, so the last three bytes tell whether something is missing (README 6.1).
 """
 
 from collections.abc import Sequence

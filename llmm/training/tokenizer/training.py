@@ -4,9 +4,9 @@ Three ideas, each of a line or two below:
 
 - a word is a string whose characters are its symbols, chr(id). Then `word.split(pair)` finds all occurrences of a pair
   from left to right and `new.join(...)` merges them, both in C, and strings of two characters order pairs by their ids;
-- a merge touches only the neighbours of its occurrences, so counts are corrected there (README 2.1) and never redone;
+- a merge touches only the neighbours of its occurrences, so counts are corrected there (README 2.2) and never redone;
 - the queue is lazy: counts that fall are not looked up in the heap but noticed when the pair comes out on top. A pair's
-  count can only rise when its younger token is made, and then it is pushed anew (README 2.3).
+  count can only rise when its younger token is made, and then it is pushed anew (README 2.4).
 
 The words in which a pair was seen travel with it through the queue; some have lost it meanwhile, and `split` finds out.
 """
@@ -99,7 +99,7 @@ def _merge(
                     counts[part[-1] + left] -= weight
                     counts[part[-1] + new] += weight
                     _note(where, part[-1] + new, index)
-            elif 0 < at < last:  # two occurrences side by side
+            elif 0 < at < last:  # two occurrences side by side (README 2.3)
                 counts[right + left] -= weight
                 counts[new + new] += weight
                 _note(where, new + new, index)

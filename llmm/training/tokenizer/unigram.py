@@ -2,7 +2,7 @@
 
 Kudo 2018 (arXiv:1804.10959). Every token has a probability, a cut of a word the product of those of its tokens. The
 cuts of a word of n bytes are the paths through a lattice with n + 1 nodes, in which each token that stands somewhere in
-the word is an edge; sums and maxima over all 2^(n-1) paths take one pass from left to right (README 4.1, 4.2).
+the word is an edge; sums and maxima over all 2^(n-1) paths take one pass from left to right (README 4.1 and 4.2).
 """
 
 import math
@@ -55,7 +55,7 @@ def forward(lattice: list[list[Edge]]) -> list[float]:
 
 
 def expected_counts(word: bytes, log_probs: LogProbs, longest: int) -> tuple[dict[bytes, float], float]:
-    """How often each token is expected in a cut of the word, drawn by probability, and the word's log-probability."""
+    """How often each token is expected in a cut of the word (README 4.3), and the word's log-probability."""
     lattice = edges(word, log_probs, longest)
     alpha = forward(lattice)
     total = alpha[-1]
@@ -70,7 +70,7 @@ def expected_counts(word: bytes, log_probs: LogProbs, longest: int) -> tuple[dic
 
 
 def sample(word: bytes, log_probs: LogProbs, rng: random.Random, temperature: float = 1.0) -> list[bytes]:
-    """A cut drawn with probability ∝ P(cut)^(1/temperature): from the end back, each edge by its share of the sum."""
+    """A cut drawn with probability ∝ P(cut)^(1/temperature): from the end back, each edge by its share (README 4.7)."""
     tempered = {token: log_prob / temperature for token, log_prob in log_probs.items()}
     lattice = edges(word, tempered, longest_token(log_probs))
     alpha = forward(lattice)

@@ -1,7 +1,7 @@
 """Training a Unigram vocabulary: start with too many tokens, fit their probabilities, drop the least useful, repeat.
 
 Kudo 2018 (arXiv:1804.10959), section 3.2. The probabilities by expectation-maximisation, since the cut of a word is not
-observed; each round raises the likelihood (README 4.3). A token's use is what the likelihood loses without it.
+observed; each round raises the likelihood (README 4.5). A token's use is what the likelihood loses without it.
 """
 
 import math
@@ -30,8 +30,9 @@ def seed_vocabulary(words: Mapping[bytes, int], size: int, longest: int = LONGES
 
 
 def em_round(words: Mapping[bytes, int], log_probs: Mapping[bytes, float]) -> tuple[dict[bytes, float], float]:
-    """(new log-probabilities, log-likelihood of the words under the old ones). Bytes are kept, with a count of at least
-    one thousandth, where nothing uses them."""
+    """New log-probabilities (README 4.4), and the log-likelihood of the words under the old ones.
+
+    Bytes are kept, with a count of at least one thousandth, where nothing uses them."""
     longest = longest_token(log_probs)
     expected: dict[bytes, float] = dict.fromkeys(log_probs, 0.0)
     likelihood = 0.0
@@ -47,7 +48,7 @@ def em_round(words: Mapping[bytes, int], log_probs: Mapping[bytes, float]) -> tu
 def losses(words: Mapping[bytes, int], log_probs: Mapping[bytes, float]) -> dict[bytes, float]:
     """For each token longer than a byte, how much log-likelihood its most probable uses would lose without it.
 
-    A use is replaced by the best cut of the token into others (README 4.4).
+    A use is replaced by the best cut of the token into others (README 4.6).
     """
     longest = longest_token(log_probs)
     uses: Counter[bytes] = Counter()
