@@ -114,7 +114,7 @@ def test_a_merge_saves_one_symbol_for_each_occurrence(words):
     merge = next(iter(train_merges(counted, 1)), None)
     before = {tuple(word.encode()): n for word, n in counted.items()}
     if merge and merge.left != merge.right:
-        assert size(before) - greedy_size(before, 1) == merge.count
+        assert size(before) - greedy_size(before, 1) == merge.frequency
 
 
 # --- 2: exact counts --------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_order_of_the_words_does_not_matter():
 
 
 def test_counts_never_rise():
-    counts = [merge.count for merge in train_merges(count_words(modules(("csv",))), 500)]
+    counts = [merge.frequency for merge in train_merges(count_words(modules(("csv",))), 500)]
     assert all(a >= b for a, b in itertools.pairwise(counts))
 
 

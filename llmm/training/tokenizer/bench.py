@@ -8,6 +8,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from llmm import paths
@@ -103,7 +104,7 @@ def training_memory(texts: list[str], vocab_size: int) -> int:
 def long_word_growth(codec: ByteLevelBPE) -> float:
     """t(2n) / t(n) of encoding one word of n = 100,000 letters, drawn evenly."""
     words = {n: "".join(random.Random(0).choices("etaoinshrdlu", k=n)).encode() for n in (LONG_WORD, 2 * LONG_WORD)}
-    seconds, _ = in_turns({str(n): lambda word=word: codec.encode_bytes(word) for n, word in words.items()})
+    seconds, _ = in_turns({str(n): partial(codec.encode_bytes, word) for n, word in words.items()})
     return seconds[str(2 * LONG_WORD)] / seconds[str(LONG_WORD)]
 
 

@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from llmm.ladder.records import Record, round_metrics, spread
@@ -27,6 +28,10 @@ def _merges(texts: list[str], n: int) -> list[Pair]:
     return [(merge.left, merge.right) for merge in train_merges(count_words(texts), n)]
 
 
+def _library_merges(texts: list[str], n: int) -> list[Pair]:
+    return merges_of(train_by_tokenizers(texts, 256 + n))
+
+
 # --- speed ------------------------------------------------------------------------------------------------------------
 
 PARTS = (1, 2, 4, 8, 16)  # modules
@@ -44,13 +49,13 @@ def training_speed(figures: Path) -> Record:
         with one_thread():
             spent, results = in_turns(
                 {
-                    "ours": lambda texts=texts: _merges(texts, SPEED_MERGES),
-                    "tokenizers": lambda texts=texts: merges_of(train_by_tokenizers(texts, 256 + SPEED_MERGES)),
+                    "ours": partial(_merges, texts, SPEED_MERGES),
+                    "tokenizers": partial(_library_merges, texts, SPEED_MERGES),
                 }
             )
         few = PARTS[-1] // 4
         if n <= few:  # the naive trainer takes a hundred times as long: ten merges, and in proportion
-            spent |= {"naive": in_turns({"naive": lambda words=words: train_naive(words, 10)}, 1)[0]["naive"] * 30}
+            spent |= {"naive": in_turns({"naive": partial(train_naive, words, 10)}, 1)[0]["naive"] * 30}
         for name, value in spent.items():
             seconds[name].append(value)
         rows.append(
@@ -301,7 +306,7 @@ def merge_tree(figures: Path) -> Record:
     """How is a long token made, and how far is the greedy choice from the best?"""
     merges = train_merges(count_words(modules(TRAIN)), 2048 - 256)
     parts = {merge.left + merge.right: merge for merge in merges}
-    depths = {}
+    depths: dict[bytes, int] = {}
     for token, merge in parts.items():
         depths[token] = 1 + max(depths.get(merge.left, 0), depths.get(merge.right, 0))
     shown = max((t for t in parts if t.isalpha()), key=lambda t: (depths[t], len(t), t))
@@ -317,8 +322,8 @@ def merge_tree(figures: Path) -> Record:
         "mean_depth": statistics.fmean(depths.values()),
         "log2_of_mean_length": math.log2(statistics.fmean(lengths)),
         "longest": max(lengths),
-        "first_count": merges[0].count,
-        "last_count": merges[-1].count,
+        "first_count": merges[0].frequency,
+        "last_count": merges[-1].frequency,
         "texts_where_greedy_is_not_best": spread(gaps),
         "made_only_to_be_merged": passing,
         "shown": shown.decode(),
@@ -335,7 +340,7 @@ def merge_tree(figures: Path) -> Record:
             [
                 {
                     "changed": f"merges {a} to {b}",
-                    "count of the last": merges[b - 1].count,
+                    "count of the last": merges[b - 1].frequency,
                     "mean depth": statistics.fmean(depths[m.left + m.right] for m in merges[a:b]),
                 }
                 for a, b in ((0, 256), (256, 1024), (1024, len(merges)))
@@ -426,5 +431,5 @@ def _tiny(rng: random.Random) -> dict[tuple[int, ...], int]:
 
 def _is_passing(token: bytes, parts: dict[bytes, Merge]) -> bool:
     """Whether later merges took more than nine in ten of the token's occurrences."""
-    used = sum(merge.count * ((merge.left == token) + (merge.right == token)) for merge in parts.values())
-    return used > 0.9 * parts[token].count
+    used = sum(merge.frequency * ((merge.left == token) + (merge.right == token)) for merge in parts.values())
+    return used > 0.9 * parts[token].frequency

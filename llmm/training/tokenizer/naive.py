@@ -38,7 +38,7 @@ def train_naive(word_counts: Mapping[str, int], n_merges: int, ties: TieRule = l
     """The first `n_merges` merges of the counted words, or as many as there are, each a pair of byte strings."""
     tokens = list(ALPHABET)
     words = {tuple(word.encode().translate(RANK_OF_BYTE)): n for word, n in word_counts.items()}
-    merges = []
+    merges: list[Pair] = []
     while len(merges) < n_merges and (counts := count_pairs(words)):
         left, right = min(counts, key=lambda pair: (-counts[pair], ties(pair, tokens)))
         merges.append((tokens[left], tokens[right]))

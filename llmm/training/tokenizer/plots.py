@@ -109,7 +109,7 @@ def merge_tree(token: bytes, parts: dict[bytes, Merge], path: Path) -> Path:
         for at, level in ((a, low), (b, high)):
             axes.plot([at, at, x], [level + 0.28, y - 0.28, y - 0.28], color="0.7", linewidth=1, zorder=0)
         axes.text(
-            x, y, f"{part.decode('latin-1')}\n{merge.count:,}", ha="center", va="center", fontsize=8.5, color=OURS
+            x, y, f"{part.decode('latin-1')}\n{merge.frequency:,}", ha="center", va="center", fontsize=8.5, color=OURS
         )
         return x, y
 

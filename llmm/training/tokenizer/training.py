@@ -25,7 +25,7 @@ class Merge(NamedTuple):
 
     left: bytes
     right: bytes
-    count: int
+    frequency: int
     words: int
 
 
@@ -78,7 +78,7 @@ def _merge(
 ) -> int:  # fmt: skip
     """Merge `pair` into `new` in the words at `positions`, correct `counts`, note in `where` which pairs arose and in
     which words; returns how many words changed."""
-    left, right = pair
+    left, right = pair[0], pair[1]
     changed = 0
     for index in positions:
         parts = words[index].split(pair)
