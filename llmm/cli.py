@@ -331,11 +331,11 @@ bench.add_command(bench_step, "pretrain")  # its former name
 @as_json
 @in_project
 def bench_tokenizer(json_: bool) -> None:
-    """Training and encoding the corpus, beside `tiktoken` with the same merges."""
-    from llmm.training.tokenizer.bench import bench_encoding, render
+    """Training and encoding the corpus, beside `tokenizers` and `tiktoken` with the same merges."""
+    from llmm.training.tokenizer import bench as tokenizer
 
-    result = bench_encoding()
-    print_json(result) if json_ else render(result)
+    result = tokenizer.bench_tokenizer()
+    print_json(result) if json_ else tokenizer.render(result)
 
 
 if __name__ == "__main__":

@@ -1,87 +1,163 @@
-"""How fast the tokenizer trains and encodes, beside `tiktoken` with the same merges."""
+"""How fast the tokenizer trains and encodes, beside `tokenizers` and tiktoken in one run, and how both grow.
 
+Runs take turns, so that whatever else the machine does falls on all alike; each figure is the median of its runs.
+"""
+
+import random
 import statistics
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from llmm import paths
 from llmm.corpus import load_documents
 from llmm.errors import UserError
 from llmm.params import load_params
-from llmm.training.tokenizer.bpe import WORDS, train_tokenizer
-from llmm.training.tokenizer.folder import load_text_tokenizer
+from llmm.training.tokenizer.bpe import train_codec
+from llmm.training.tokenizer.codec import ByteLevelBPE
+from llmm.training.tokenizer.export import to_tokenizers
+from llmm.training.tokenizer.peers import one_thread, to_tiktoken, train_by_tokenizers
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
 
 REPEATS = 3
 MEGABYTES = 4  # of the training split are encoded
+LONG_WORD = 100_000  # bytes
 
 
-def bench_encoding() -> dict[str, Any]:
-    """MB/s of training (all of the training split) and of encoding (a part of it, one thread, document by document).
+def bench_tokenizer() -> dict[str, Any]:
+    """Training on the training split, encoding a part of it document by document in one thread, and how both grow.
 
-    Raises UserError where tiktoken is not installed, or the two give other ids for some document.
+    Raises UserError where tiktoken is not installed, or one of them gives other merges or ids than ours.
     """
-    try:
-        import tiktoken
-    except ImportError:
-        raise UserError("tiktoken is not installed: `make install` brings it") from None
     texts = [document.text for document in load_documents(paths.CORPUS, "train")]
-    size = sum(len(text.encode()) for text in texts)
-    started = time.perf_counter()
-    train_tokenizer(texts, load_params().tokenizer.vocab_size)
-    training_seconds = time.perf_counter() - started
-
-    ours = load_text_tokenizer(paths.TOKENIZER)
-    special = {token.content: i for i, token in ours.get_added_tokens_decoder().items()}
-    byte_of = _byte_alphabet()
-    ranks = {
-        bytes(byte_of[c] for c in token): i for token, i in ours.get_vocab(with_added_tokens=True).items()
-        if token not in special
-    }  # fmt: skip
-    theirs = tiktoken.Encoding("llmm", pat_str=WORDS, mergeable_ranks=ranks, special_tokens=special)
-
-    part, bytes_left = [], MEGABYTES * 1_000_000
-    for text in texts:
-        if bytes_left <= 0:
-            break
-        part.append(text)
-        bytes_left -= len(text.encode())
-    megabytes = sum(len(text.encode()) for text in part) / 1e6
-    our_seconds, our_ids = _timed(lambda: [ours.encode(text).ids for text in part])
-    their_seconds, their_ids = _timed(lambda: [theirs.encode_ordinary(text) for text in part])
-    differing = sum(a != b for a, b in zip(our_ids, their_ids, strict=True))
+    vocab_size = load_params().tokenizer.vocab_size
+    training, trained = in_turns(
+        {
+            "ours": lambda: to_tokenizers(train_codec(texts, vocab_size)),
+            "tokenizers": lambda: train_by_tokenizers(texts, vocab_size, SPECIAL_TOKENS),
+            "tokenizers, one thread": lambda: _alone(lambda: train_by_tokenizers(texts, vocab_size, SPECIAL_TOKENS)),
+        }
+    )
+    if trained["ours"].to_str() != trained["tokenizers"].to_str():
+        raise UserError("`tokenizers` makes another tokenizer of the same text than ours")
+    codec = train_codec(texts, vocab_size)
+    part = first_bytes(texts, MEGABYTES * 1_000_000)
+    encoding = _bench_encoding(codec, part)
     return {
-        "training_mb_per_second": round(size / 1e6 / training_seconds, 2),
-        "encoding_mb_per_second": round(megabytes / our_seconds, 2),
-        "tiktoken_mb_per_second": round(megabytes / their_seconds, 2),
-        "ratio_to_tiktoken": round(their_seconds / our_seconds, 3),
-        "documents_with_other_ids": differing,
-        "documents": len(part),
+        "text_mb": round(size_of(texts) / 1e6, 2),
+        "vocab_size": vocab_size,
+        "training_seconds": {name: round(seconds, 3) for name, seconds in training.items()},
+        "training_ratio": round(training["ours"] / training["tokenizers"], 3),
+        "training_ratio_one_thread": round(training["ours"] / training["tokenizers, one thread"], 3),
+        "training_growth": round(training_growth(texts, vocab_size), 3),
+        "training_memory_ratio": round(training_memory(texts, vocab_size) / size_of(texts), 3),
+        "encoding_mb_per_second": {name: round(size_of(part) / 1e6 / spent, 2) for name, spent in encoding.items()},
+        "encoding_ratio": round(encoding["ours"] / encoding["tokenizers"], 3),
+        "encoding_ratio_batch": round(encoding["ours"] / encoding["tokenizers, batch"], 3),
+        "encoding_ratio_tiktoken": round(encoding["ours"] / encoding["tiktoken"], 3),
+        "long_word_growth": round(long_word_growth(codec), 3),
     }
 
 
-def render(result: dict[str, Any]) -> None:
+def render(result: Mapping[str, Any]) -> None:
     """Print the result."""
-    print(f"training  {result['training_mb_per_second']:6.2f} MB/s  (tokenizers)")
-    print(f"encoding  {result['encoding_mb_per_second']:6.2f} MB/s  (tokenizers, one document at a time)")
-    print(f"encoding  {result['tiktoken_mb_per_second']:6.2f} MB/s  (tiktoken, the same merges)")
+    print(f"training {result['vocab_size']:,} tokens on {result['text_mb']} MB, and encoding; the same merges and ids")
+    for name, seconds in result["training_seconds"].items():
+        print(f"training  {result['text_mb'] / seconds:6.2f} MB/s  {name}")
+    for name, speed in result["encoding_mb_per_second"].items():
+        print(f"encoding  {speed:6.2f} MB/s  {name}")
     print(
-        f"{result['ratio_to_tiktoken']:.2f} times tiktoken's speed; "
-        f"{result['documents_with_other_ids']} of {result['documents']} documents with other ids"
+        f"training takes {result['training_ratio']:.2f} of the time of `tokenizers` "
+        f"({result['training_ratio_one_thread']:.2f} of that in one thread) and memory of "
+        f"{result['training_memory_ratio']:.2f} times the text; twice the text takes {result['training_growth']:.2f} "
+        "times as long"
+    )
+    print(
+        f"encoding takes {result['encoding_ratio']:.2f} of the time of `tokenizers` "
+        f"({result['encoding_ratio_batch']:.2f} of its batches in one thread), {result['encoding_ratio_tiktoken']:.2f} "
+        f"of tiktoken's; a word of {2 * LONG_WORD:,} bytes takes {result['long_word_growth']:.2f} times as long as one "
+        f"of {LONG_WORD:,}"
     )
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), result
+def training_growth(texts: list[str], vocab_size: int) -> float:
+    """t(2n) / t(n): seconds of training on all of the text over those on its first half."""
+    half = first_bytes(texts, size_of(texts) // 2)
+    seconds, _ = in_turns(
+        {"all": lambda: train_codec(texts, vocab_size), "half": lambda: train_codec(half, vocab_size)}
+    )
+    return seconds["all"] / seconds["half"]
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's spelling of bytes as printable characters: {character: byte}."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+def training_memory(texts: list[str], vocab_size: int) -> int:
+    """Bytes that training takes at its peak, the texts themselves not counted."""
+    tracemalloc.start()
+    try:
+        train_codec(texts, vocab_size)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def long_word_growth(codec: ByteLevelBPE) -> float:
+    """t(2n) / t(n) of encoding one word of n = 100,000 letters, drawn evenly."""
+    words = {n: "".join(random.Random(0).choices("etaoinshrdlu", k=n)).encode() for n in (LONG_WORD, 2 * LONG_WORD)}
+    seconds, _ = in_turns({str(n): partial(codec.encode_bytes, word) for n, word in words.items()})
+    return seconds[str(2 * LONG_WORD)] / seconds[str(LONG_WORD)]
+
+
+def in_turns(work: Mapping[str, Callable[[], Any]], repeats: int = REPEATS) -> tuple[dict[str, float], dict[str, Any]]:
+    """Median seconds and last result of each, run one after the other in `repeats` rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    results = {}
+    for _ in range(repeats):
+        for name, run in work.items():
+            started = time.perf_counter()
+            results[name] = run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(spent) for name, spent in seconds.items()}, results
+
+
+def size_of(texts: list[str]) -> int:
+    """Bytes of the texts."""
+    return sum(len(text.encode()) for text in texts)
+
+
+def first_bytes(texts: list[str], n_bytes: int) -> list[str]:
+    """The first texts that are, together, at least `n_bytes` long."""
+    part: list[str] = []
+    for text in texts:
+        if n_bytes <= 0:
+            break
+        part.append(text)
+        n_bytes -= len(text.encode())
+    return part
+
+
+def _bench_encoding(codec: ByteLevelBPE, texts: list[str]) -> dict[str, float]:
+    """Seconds of encoding the texts. Raises UserError where somebody gives other ids."""
+    library, theirs = to_tokenizers(codec), to_tiktoken(codec)
+    library.encode_special_tokens = True
+
+    def ours() -> list[list[int]]:
+        fresh = ByteLevelBPE(codec.merges, codec.special)  # its cache is empty
+        return [fresh.encode(text) for text in texts]
+
+    seconds, ids = in_turns(
+        {
+            "ours": ours,
+            "tokenizers": lambda: [library.encode(text).ids for text in texts],
+            "tokenizers, batch": lambda: _alone(lambda: [e.ids for e in library.encode_batch_fast(texts)]),
+            "tiktoken": lambda: [theirs.encode_ordinary(text) for text in texts],
+        }
+    )
+    if differing := [name for name, found in ids.items() if found != ids["ours"]]:
+        raise UserError(f"{differing[0]} gives other ids than ours")
+    return seconds
+
+
+def _alone(work: Callable[[], Any]) -> Any:
+    with one_thread():
+        return work()
