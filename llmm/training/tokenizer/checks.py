@@ -6,12 +6,10 @@ The thresholds stand in milestone.yaml.
 import itertools
 import math
 import random
-import sysconfig
 import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from llmm.ladder.expect import expect_type
 from llmm.training.tokenizer.byte_level import ALPHABET, CHARACTER_OF, RANK_OF_BYTE, spell, unspell
@@ -22,6 +20,7 @@ from llmm.training.tokenizer.optimal import greedy_size, optimal_size, size
 from llmm.training.tokenizer.peers import merges_of, one_thread, to_tiktoken, train_by_tokenizers
 from llmm.training.tokenizer.special_splits import split_special
 from llmm.training.tokenizer.streaming import StreamingDecoder
+from llmm.training.tokenizer.texts import TRAIN, modules
 from llmm.training.tokenizer.ties import TieRule, greatest_bytes, lowest_ids
 from llmm.training.tokenizer.training import train_merges
 from llmm.training.tokenizer.unigram import edges, expected_counts, forward, longest_token, sample, viterbi
@@ -73,7 +72,7 @@ def merges_against_tokenizers() -> int:
     """Of 40 random corpora and one of Python's modules: those whose merges are not those of `tokenizers`."""
     faults = 0
     with one_thread():
-        for texts, n_merges in [*_corpora(40), (_modules("argparse", "typing"), 1500)]:
+        for texts, n_merges in [*_corpora(40), (modules(("argparse", "typing")), 1500)]:
             faults += _ours(texts, n_merges, lowest_ids) != merges_of(train_by_tokenizers(texts, 256 + n_merges))
     return faults
 
@@ -122,7 +121,7 @@ def tokens_made_twice() -> int:
 
 def training_memory_ratio() -> float:
     """Memory at the peak of training as a multiple of the text, one document of megabytes."""
-    text = "\n".join(_modules(*_MANY)) * 2
+    text = "\n".join(modules(_MANY)) * 2
     tracemalloc.start()
     train_merges(count_words([text]), 300)
     peak = tracemalloc.get_traced_memory()[1]
@@ -131,13 +130,13 @@ def training_memory_ratio() -> float:
 
 
 def training_ratio() -> float:
-    """Seconds of training beside those of `tokenizers` in one thread, best of two runs in turns."""
-    texts = _modules(*_MANY)
+    """Seconds of 300 merges of a megabyte beside those of `tokenizers` in one thread, best of three runs in turns."""
+    texts = modules(TRAIN)
     ours, theirs = [], []
     with one_thread():
-        for _ in range(2):
-            ours.append(_seconds(lambda: train_merges(count_words(texts), 1000)))
-            theirs.append(_seconds(lambda: train_by_tokenizers(texts, 1256)))
+        for _ in range(3):
+            ours.append(_seconds(lambda: train_merges(count_words(texts), 300)))
+            theirs.append(_seconds(lambda: train_by_tokenizers(texts, 556)))
     return min(ours) / min(theirs)
 
 
@@ -399,7 +398,7 @@ def _joined(word: tuple[bytes, ...], left: bytes, right: bytes) -> tuple[bytes, 
 
 
 def _codec() -> ByteLevelBPE:
-    texts = [*_modules("calendar"), "aé日🙂 été 日本 \n\n    🙂🙂 aaaaaaa  ababab" * 20]
+    texts = [*modules(("calendar",)), "aé日🙂 été 日本 \n\n    🙂🙂 aaaaaaa  ababab" * 20]
     return ByteLevelBPE(_ours(texts, 500, lowest_ids), SPECIAL)
 
 
@@ -418,14 +417,8 @@ def _byte_strings(n: int) -> Iterator[bytes]:
         yield bytes(rng.choices(signs, k=rng.randint(1, 50)))
 
 
-def _modules(*names: str) -> list[str]:
-    """Source of modules of the standard library."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    return [(folder / f"{name}.py").read_text(encoding="utf-8") for name in names]
-
-
 def _some_words() -> dict[bytes, int]:
-    return {word.encode(): n for word, n in count_words(_modules("csv")).items()}
+    return {word.encode(): n for word, n in count_words(modules(("csv",))).items()}
 
 
 def _lattice(seed: int) -> tuple[bytes, dict[bytes, float]]:
