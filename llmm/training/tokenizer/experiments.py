@@ -79,7 +79,7 @@ def training_speed(figures: Path) -> Record:
         "growth_of_different_words": last["different_words"] / first["different_words"],
     }
     timings = {
-        "seconds": {name: [round(value, 4) for value in values] for name, values in seconds.items()},
+        "seconds_by_size": {name: [round(value, 4) for value in values] for name, values in seconds.items()},
         "ratio_to_tokenizers_one_thread": round(seconds["ours"][-1] / seconds["tokenizers"][-1], 3),
         "growth_from_half": round(seconds["ours"][-1] / seconds["ours"][-2], 3),
     }
