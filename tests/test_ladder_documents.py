@@ -119,9 +119,9 @@ def test_the_chain_is_verified_within_a_second():
     from llmm.ladder.chain import standings
 
     standings()
-    started = time.process_time()
+    started = time.thread_time()  # of this thread alone: threads that earlier tests left spinning are not its work
     standings()
-    assert time.process_time() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def _without_docstrings(tree):
