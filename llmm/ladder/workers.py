@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from pathlib import Path
@@ -122,8 +122,10 @@ def in_parallel(
     When the one who asks stops asking (Ctrl-C, SIGTERM, an error), all calls in progress end with their processes.
     """
     with ThreadPoolExecutor(at_once or cores()) as pool:
-        futures = [pool.submit(function, item) for item in items]
+        futures: list[Future[Found]] = []
         try:
+            for item in items:
+                futures.append(pool.submit(function, item))
             for future in futures:
                 yield future.result()
         finally:
