@@ -26,7 +26,7 @@ GOOD = {
 
 
 def test_text_is_filled_from_the_metrics_and_times_are_kept_apart():
-    stored = Record(**GOOD, timings={"seconds": 3.25}).stored()
+    stored = Record(**GOOD, timings={"ratio": 3.25}).stored()
     assert stored["found"] == "It reached 0.975 in 8 steps."
     assert stored["figure"] == "figure.svg"
     assert "timings" not in stored
@@ -43,6 +43,7 @@ def test_text_is_filled_from_the_metrics_and_times_are_kept_apart():
         ({"metrics": {"loss": np.float32(1.0)}}, "loss is a float32: use round_metrics"),
         ({"metrics": {1: 2.0}}, "keys are strings|valid string"),
         ({"seeds": "0, 1"}, "valid list"),
+        ({"timings": {"seconds": {"ours": 1.0}}}, "time of the whole experiment"),
         ({"outcome": "?"}, "Extra inputs"),
     ],
 )

@@ -47,6 +47,13 @@ class Record(BaseModel):
     def _json_values(cls, value: Any) -> Any:
         return _checked(value, "")
 
+    @field_validator("timings")
+    @classmethod
+    def _seconds_of_the_whole_are_measured_around_it(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "seconds" in value:
+            raise ValueError("timings: `seconds` is the time of the whole experiment: choose another name")
+        return value
+
     @model_validator(mode="after")
     def _text_refers_to_metrics(self) -> "Record":
         for name in ("found", "negative"):
