@@ -7,6 +7,7 @@ from llmm.files import atomic_path
 
 OURS = "#2b6cb0"
 BASELINE_COLOUR = "0.45"
+WARM, GREEN, DARK = "#c05621", "#2f855a", "0.15"  # for what is neither ours nor a baseline
 STYLE: Any = {
     "svg.hashsalt": "llmm",  # matplotlib's ids are random without it
     "svg.fonttype": "none",  # text stays text: small files, and searchable

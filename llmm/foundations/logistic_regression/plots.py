@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, DARK, GREEN, OURS, WARM, new_figure, save_figure
 
 Array = NDArray[np.float64]
-WARM = "#c05621"
-DARK = "0.15"
-COLOURS = {"gradient descent": OURS, "SGD": "#6b46c1", "L-BFGS": "#2f855a", "Newton": WARM}
+COLOURS = {"gradient descent": OURS, "SGD": "#6b46c1", "L-BFGS": GREEN, "Newton": WARM}
 
 
 def finite_differences(steps: Array, errors: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:

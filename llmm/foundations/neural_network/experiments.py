@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
 from llmm.foundations.neural_network import drawing, functional, torch_twin
 from llmm.foundations.neural_network.autograd import grad, jvp
 from llmm.foundations.neural_network.data import digits, spirals
@@ -22,7 +22,6 @@ from llmm.foundations.neural_network.training import TrainingConfig, accuracy, f
 from llmm.ladder.records import Record, round_metrics, spread
 
 Array = NDArray[Any]
-WARM = "#c05621"
 GREY = BASELINE_COLOUR
 
 
@@ -262,7 +261,7 @@ def zero_init(figures: Path) -> Record:
             test[name].append(accuracy(model, split.x_test, split.y_test))
 
     fig, ax = new_figure(7, 3.8)
-    for name, colour, shift in zip(starts, (OURS, "#2f855a", WARM, "black"), (-8, 6, 0, 4), strict=True):
+    for name, colour, shift in zip(starts, (OURS, GREEN, WARM, "black"), (-8, 6, 0, 4), strict=True):
         mean = np.mean(curves[name], axis=0)
         ax.plot(range(1, epochs + 1), mean, color=colour)
         units = int(np.mean(distinct[name]))
@@ -340,7 +339,7 @@ def signal_depth(figures: Path) -> Record:
 
     fig, ax = new_figure(7, 4)
     layers = np.arange(depth + 1)
-    for (name, gain), colour in zip(gains.items(), (WARM, OURS, "#2f855a"), strict=True):
+    for (name, gain), colour in zip(gains.items(), (WARM, OURS, GREEN), strict=True):
         ax.plot(layers, layers * np.log10(gain), color=GREY, ls=":", lw=1.2)
         for run in logs[name]:
             ax.plot(layers, run, color=colour, alpha=0.45, lw=1)
@@ -405,7 +404,7 @@ def activation_histograms(figures: Path) -> Record:
         return [float(np.mean(np.abs(run[layer - 1]) > 0.95)) for run in layers[name]]
 
     fig, panels = new_figure(7.5, 4.2, columns=3)
-    for ax, (name, colour) in zip(panels, zip(scales, (WARM, OURS, "#2f855a"), strict=True), strict=True):
+    for ax, (name, colour) in zip(panels, zip(scales, (WARM, OURS, GREEN), strict=True), strict=True):
         for row, layer in enumerate(shown):
             counts, bins = np.histogram(layers[name][0][layer - 1], bins=80, range=(-1, 1))
             base = -row
@@ -554,7 +553,7 @@ def random_labels(figures: Path) -> Record:
             test[name].append(accuracy(model, split.x_test, split.y_test))
 
     fig, ax = new_figure(7, 3.8)
-    for (name, colour), y in zip(zip(shares, (OURS, "#2f855a", WARM), strict=True), (0.62, 0.45, 0.28), strict=True):
+    for (name, colour), y in zip(zip(shares, (OURS, GREEN, WARM), strict=True), (0.62, 0.45, 0.28), strict=True):
         mean = np.mean(curves[name], axis=0)
         ax.plot(range(1, epochs + 1), mean, color=colour)
         text = f"{name}: 100% after {np.mean(needed[name]):.0f} epochs, test {np.mean(test[name]):.0%}"

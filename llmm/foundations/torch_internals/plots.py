@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
-
-OTHER = "#c05621"
+from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
 
 
 def kinks_and_cuts(
@@ -22,9 +20,9 @@ def kinks_and_cuts(
         bad = [p for p in kinks if p not in multiples]
         good = [p for p in kinks if p in multiples]
         axis.plot(good, [addresses[p] for p in good], "o", color=OURS, markersize=6)
-        axis.plot(bad, [addresses[p] for p in bad], "X", color=OTHER, markersize=8)
+        axis.plot(bad, [addresses[p] for p in bad], "X", color=WARM, markersize=8)
         axis.set_title(
-            f"{name}\n{'copy' if bad else 'view'}", color=OTHER if bad else OURS, loc="left", fontsize="medium"
+            f"{name}\n{'copy' if bad else 'view'}", color=WARM if bad else OURS, loc="left", fontsize="medium"
         )
         axis.set_xlabel("flat index p")
     axes[0].set_ylabel("address in the storage")
@@ -40,7 +38,7 @@ def kept_bytes(rows: Sequence[tuple[str, float, float]], path: Path) -> Path:
     figure, axis = new_figure(7.0, 2.4)
     names = [name for name, _, _ in rows]
     kept = [max(share, 0.0) for _, share, _ in rows]
-    axis.barh(names, kept, color=[OTHER if error > 1e-6 else OURS for _, _, error in rows])
+    axis.barh(names, kept, color=[WARM if error > 1e-6 else OURS for _, _, error in rows])
     for place, (_, share, error) in enumerate(rows):
         verdict = f"second derivative wrong by {error:.2g}" if error > 1e-6 else "second derivative right"
         axis.text(max(share, 0) + 0.06, place, f"{share:.3g} x, {verdict}", va="center")
@@ -57,8 +55,8 @@ def memory_against_segments(panels: Sequence[Mapping[str, Any]], path: Path) -> 
     for axis, panel in zip(axes, panels, strict=True):
         axis.plot(panel["curve_at"], panel["curve"], color=BASELINE_COLOUR, linewidth=1.2)
         axis.plot(panel["segments"], panel["measured"], "o", color=OURS, markersize=5)
-        axis.axhline(panel["plain"], color=OTHER, linewidth=1, linestyle="--")
-        axis.text(panel["segments"][-1] ** 0.5, panel["plain"], "no checkpoints", color=OTHER, ha="center", va="bottom")
+        axis.axhline(panel["plain"], color=WARM, linewidth=1, linestyle="--")
+        axis.text(panel["segments"][-1] ** 0.5, panel["plain"], "no checkpoints", color=WARM, ha="center", va="bottom")
         best = panel["best"]
         low = panel["measured"][panel["segments"].index(best)]
         axis.annotate(
@@ -84,11 +82,11 @@ def transposed_copy(
     figure, axis = new_figure(7.0, 3.6)
     for name in ("row by row", "in tiles"):
         axis.plot(model["sizes"], model[name], "s--", color="0.65", markersize=4, linewidth=1)
-    for (_, values), colour in zip(ratios.items(), (OURS, OTHER, BASELINE_COLOUR), strict=True):
+    for (_, values), colour in zip(ratios.items(), (OURS, WARM, BASELINE_COLOUR), strict=True):
         axis.plot(sizes, values, "o-", color=colour, markersize=5)
     labels = [
         (f"{name}: {values[-1]:.1f}×", values[-1], colour)
-        for (name, values), colour in zip(ratios.items(), (OURS, OTHER, BASELINE_COLOUR), strict=True)
+        for (name, values), colour in zip(ratios.items(), (OURS, WARM, BASELINE_COLOUR), strict=True)
     ]
     labels.append(("lines fetched, model: row by row", model["row by row"][-1], "0.5"))
     labels.append(("lines fetched, model: in tiles of 16 x 8", model["in tiles"][-1], "0.5"))
@@ -110,7 +108,7 @@ def transposed_copy(
 def dispatch_cost(sizes: Sequence[int], curves: Mapping[str, Sequence[float]], path: Path) -> Path:
     """Microseconds of one addition against its size, for each way to call it."""
     figure, axis = new_figure(7.0, 3.8)
-    shades = [OURS, BASELINE_COLOUR, OTHER, "#2f855a", "#6b46c1", "#b7791f"]
+    shades = [OURS, BASELINE_COLOUR, WARM, GREEN, "#6b46c1", "#b7791f"]
     order = sorted(curves, key=lambda name: curves[name][0])
     previous = 0.0
     for name, colour in zip(order, shades, strict=False):
@@ -136,10 +134,10 @@ def rewrites(rows: Sequence[tuple[str, float, float]], path: Path) -> Path:
     figure, axis = new_figure(7.0, 2.2)
     places = list(range(len(rows)))
     axis.barh([place - 0.19 for place in places], [row[1] for row in rows], height=0.36, color=OURS)
-    axis.barh([place + 0.19 for place in places], [row[2] for row in rows], height=0.36, color=OTHER)
+    axis.barh([place + 0.19 for place in places], [row[2] for row in rows], height=0.36, color=WARM)
     for place, (_, removed, broken) in enumerate(rows):
         axis.text(removed + 0.005, place - 0.19, f"removes {removed:.0%} of operations", va="center", color=OURS)
-        axis.text(broken + 0.005, place + 0.19, f"breaks {broken:.0%} of programs", va="center", color=OTHER)
+        axis.text(broken + 0.005, place + 0.19, f"breaks {broken:.0%} of programs", va="center", color=WARM)
     axis.set_yticks(places, [row[0] for row in rows])
     axis.invert_yaxis()
     axis.set_xlim(0, max(max(row[1:]) for row in rows) * 1.7)
@@ -162,10 +160,10 @@ def break_even(eager: float, compiled: float, startup: float, kernels: tuple[int
         axis.text(calls[-1] * 1.2, total, f"{name}, loops: {loops},\n{each * 1e3:.2f} ms a call", color=colour, va=side)
     if eager > compiled:
         crossing = startup / (eager - compiled)
-        axis.plot([crossing], [eager * crossing], "o", color=OTHER)
+        axis.plot([crossing], [eager * crossing], "o", color=WARM)
         axis.annotate(
             f"pays after {crossing:,.0f} calls", (crossing, eager * crossing), xytext=(-8, 14),
-            textcoords="offset points", ha="right", color=OTHER,
+            textcoords="offset points", ha="right", color=WARM,
         )  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
@@ -183,10 +181,10 @@ def graphs(rows: Sequence[tuple[str, int, int]], path: Path) -> Path:
     """Bars: (what stands in the way, graphs with it, graphs without it)."""
     figure, axis = new_figure(7.0, 2.4)
     places = list(range(len(rows)))
-    axis.barh([place - 0.19 for place in places], [row[1] for row in rows], height=0.36, color=OTHER)
+    axis.barh([place - 0.19 for place in places], [row[1] for row in rows], height=0.36, color=WARM)
     axis.barh([place + 0.19 for place in places], [row[2] for row in rows], height=0.36, color=OURS)
     for place, (_, before, after) in enumerate(rows):
-        axis.text(before + 0.03, place - 0.19, f"{before} graphs", va="center", color=OTHER)
+        axis.text(before + 0.03, place - 0.19, f"{before} graphs", va="center", color=WARM)
         axis.text(after + 0.03, place + 0.19, f"{after} graph, rewritten", va="center", color=OURS)
     axis.set_yticks(places, [row[0] for row in rows])
     axis.set_xticks(range(max(row[1] for row in rows) + 1))
@@ -209,7 +207,7 @@ def roofline(points: Sequence[tuple[str, float, float]], machine: Mapping[str, f
     axis.axvline(corner, color="0.85", zorder=0)
     axis.text(corner * 1.06, min(point[2] for point in points) / 1e9, f"ridge: {corner:.1f} flops a byte", color="0.35")
     for label, intensity, rate in points:
-        axis.plot(intensity, rate / 1e9, "o", color=OURS if label.startswith("m") else OTHER, markersize=5)
+        axis.plot(intensity, rate / 1e9, "o", color=OURS if label.startswith("m") else WARM, markersize=5)
         axis.annotate(label, (intensity, rate / 1e9), xytext=(5, -10), textcoords="offset points", fontsize="small")
     axis.set_xscale("log")
     axis.set_yscale("log")

@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from llmm.figures import BASELINE_COLOUR, OURS, STYLE, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, DARK, GREEN, OURS, STYLE, WARM, new_figure, save_figure
 
-WARM = "#c05621"
-GREEN = "#2f855a"
 VIOLET = "#6b46c1"
-DARK = "0.15"
 
 
 def softmax_entropy(entropies: dict[str, Any], metrics: dict[str, Any], path: Path) -> Path:

@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, DARK, GREEN, OURS, WARM, new_figure, save_figure
 from llmm.transformers.block.propagation import Norms
 
-WARM = "#c05621"
-GREEN = "#2f855a"
 PURPLE = "#6b46c1"
-DARK = "0.15"
 COLOURS = {"pre": OURS, "post": WARM, "sandwich": GREEN, "none": DARK}
 WHERE = {
     "pre": "before the branches",

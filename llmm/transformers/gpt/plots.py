@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
 from llmm.transformers.gpt.lens import Lens
 from llmm.transformers.gpt.speculative import expected_tokens
-
-WARM, GREEN = "#c05621", "#2f855a"
 
 
 def ladder_closed(curves: list[Any], variants: dict[str, list[float]], path: Path) -> Path:
