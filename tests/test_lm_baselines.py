@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from llmm.training.pretraining.baselines import (
     compression_bits_per_byte,
     ngram_bits_per_byte,
-    witten_bell_nats,
     xz_after_training_bits_per_byte,
 )
+from llmm.training.tokenizer.ngram import witten_bell_nats
 
 VOCABULARY = 4
 TEXTS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=40)

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import regex
 from derivations import assert_derivations_are_tested
@@ -18,7 +19,7 @@ from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.codec import ByteLevelBPE
 from llmm.training.tokenizer.export import to_ranks, to_tokenizers, write_ranks
 from llmm.training.tokenizer.naive import encode_naive, train_naive
-from llmm.training.tokenizer.ngram import bits, train_ngrams
+from llmm.training.tokenizer.ngram import witten_bell_nats
 from llmm.training.tokenizer.optimal import greedy_size, optimal_size, size
 from llmm.training.tokenizer.peers import merges_of, one_thread, to_tiktoken, train_by_tokenizers
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
@@ -348,11 +349,10 @@ def test_a_word_without_a_cut_is_refused():
 
 
 def test_trigrams_give_a_distribution():
-    model = train_ngrams([0, 1, 2, 0, 1, 1, 2, 0])
+    known = np.array([0, 1, 2, 0, 1, 1, 2, 0])
     for history in ([], [0], [0, 1], [2, 2]):
-        assert sum(2 ** -(bits([*history, x], model, 4) - bits(history, model, 4)) for x in range(4)) == pytest.approx(
-            1
-        )
+        last = [witten_bell_nats(known, np.array([*history, x]), 4, order=3)[-1] for x in range(4)]
+        assert np.exp(np.negative(last)).sum() == pytest.approx(1)
 
 
 def test_runs_take_turns():

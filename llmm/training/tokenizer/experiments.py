@@ -7,12 +7,14 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from llmm.ladder.records import Record, round_metrics, spread
 from llmm.training.tokenizer import plots
 from llmm.training.tokenizer.bench import in_turns, size_of
 from llmm.training.tokenizer.codec import ByteLevelBPE
 from llmm.training.tokenizer.naive import Pair, train_naive
-from llmm.training.tokenizer.ngram import bits, train_ngrams
+from llmm.training.tokenizer.ngram import witten_bell_nats
 from llmm.training.tokenizer.optimal import greedy_size, optimal_size
 from llmm.training.tokenizer.peers import merges_of, one_thread, train_by_tokenizers
 from llmm.training.tokenizer.texts import ARTICLE_1, HELD_OUT, TRAIN, docstrings, modules
@@ -83,13 +85,12 @@ def training_speed(figures: Path) -> Record:
         "ratio_to_tokenizers_one_thread": round(seconds["ours"][-1] / seconds["tokenizers"][-1], 3),
         "growth_from_half": round(seconds["ours"][-1] / seconds["ours"][-2], 3),
     }
-    figure = plots.training_speed(rows, metrics, figures / "training_speed.svg")
+    figure = plots.training_speed(rows, figures / "training_speed.svg")
     return Record(
         objective="How much of a text does one merge touch, and how does that grow with the text?",
-        setup=f"{SPEED_MERGES} merges of 1 to {PARTS[-1]} modules of the standard library; different "
-        f"words that a merge "
-        "changes, beside all different words, which the naive trainer scans at every merge. Seconds stand with the "
-        "timings, beside `tokenizers` in one thread; the naive trainer's are those of 10 merges times 30.",
+        setup=f"{SPEED_MERGES} merges of 1 to {PARTS[-1]} modules of the standard library; different words that a "
+        "merge changes, beside all different words, which the naive trainer scans at every merge. Seconds stand with "
+        "the timings, beside `tokenizers` in one thread; the naive trainer's are those of 10 merges times 30.",
         metrics=round_metrics(metrics),
         seeds=[],
         ablation=round_metrics(
@@ -97,9 +98,8 @@ def training_speed(figures: Path) -> Record:
         ),
         figure=figure,
         found="A merge changes {words_changed_a_merge_last:.0f} of {different_words_last} different words, "
-        "{share_of_words_changed_last:.3f} of what a recount reads. While the text grows "
-        "{growth_of_text:.1f} times, its "
-        "different words grow {growth_of_different_words:.1f} times. The merges are those of `tokenizers` at "
+        "{share_of_words_changed_last:.3f} of what a recount reads. While the text grows {growth_of_text:.1f} times, "
+        "its different words grow {growth_of_different_words:.1f} times. The merges are those of `tokenizers` at "
         "{same_merges} of {sizes} sizes.",
         timings=timings,
     )
@@ -130,12 +130,11 @@ def compression(figures: Path) -> Record:
         "gain_of_last_doubling_unseen": curves["unseen"][-1] / curves["unseen"][-2] - 1,
         "gain_of_last_doubling_seen": curves["seen"][-1] / curves["seen"][-2] - 1,
     }
-    figure = plots.compression(list(SIZES), curves, metrics, figures / "compression.svg")
+    figure = plots.compression(list(SIZES), curves, figures / "compression.svg")
     return Record(
         objective="What does a larger vocabulary buy in bytes per token, and what of it holds on other text?",
-        setup=f"Merges of {len(seen)} modules of the standard library ({size_of(seen) / 1e6:.1f} MB); "
-        f"bytes per token on "
-        f"them and on {len(unseen)} others; the smaller vocabularies are the first merges of the largest.",
+        setup=f"Merges of {len(seen)} modules of the standard library ({size_of(seen) / 1e6:.1f} MB); bytes per token "
+        f"on them and on {len(unseen)} others; the smaller vocabularies are the first merges of the largest.",
         metrics=round_metrics(metrics),
         seeds=[],
         ablation=round_metrics(
@@ -146,12 +145,10 @@ def compression(figures: Path) -> Record:
         ),
         figure=figure,
         found="4,096 tokens reach {seen[at_4096]:.2f} bytes a token on text that they were made of and "
-        "{unseen[at_4096]:.2f} on "
-        "other modules. The last doubling gives {gain_of_last_doubling_seen:.1%} there and "
+        "{unseen[at_4096]:.2f} on other modules. The last doubling gives {gain_of_last_doubling_seen:.1%} there and "
         "{gain_of_last_doubling_unseen:.1%} here.",
-        negative="Of the merges of the largest vocabulary {unused_at_4096:.1%} never occur in the "
-        "other modules, of the "
-        "smallest one {unused_at_512:.1%}: tokens that no model could train there.",
+        negative="Of the merges of the largest vocabulary {unused_at_4096:.1%} never occur in the other modules, of "
+        "the smallest one {unused_at_512:.1%}: tokens that no model could train there.",
     )
 
 
@@ -181,9 +178,8 @@ def fertility(figures: Path) -> Record:
     figure = plots.fertility(premium, bytes_per_token, figures / "fertility.svg")
     return Record(
         objective="How many tokens does the same content take in other languages, for a vocabulary of Python source?",
-        setup=f"2,048 tokens of {len(TRAIN)} modules of the standard library. Article 1 of the "
-        f"Universal Declaration of "
-        f"Human Rights in {len(ARTICLE_1)} languages, one sentence pair each; tokens over those of the English "
+        setup=f"2,048 tokens of {len(TRAIN)} modules of the standard library. Article 1 of the Universal Declaration "
+        f"of Human Rights in {len(ARTICLE_1)} languages, one sentence pair each; tokens over those of the English "
         "version. Domains: other modules, and their docstrings alone.",
         metrics=round_metrics(metrics),
         seeds=[],
@@ -218,11 +214,10 @@ def bits_per_byte(figures: Path) -> Record:
         merges = _merges(train, MODEL_SIZES[-1] - 256)
         for size in MODEL_SIZES:
             codec = ByteLevelBPE(merges[: size - 256])
-            model = train_ngrams([id for text in train for id in codec.encode(text)])
-            ids = [id for text in test for id in codec.encode(text)]
-            needed = bits(ids, model, size)
-            found[size].append(needed / size_of(test))
-            nats[size].append(needed * math.log(2) / len(ids))
+            known, new = (np.array([id for text in part for id in codec.encode(text)]) for part in (train, test))
+            needed = float(witten_bell_nats(known, new, size, order=3).sum())
+            found[size].append(needed / math.log(2) / size_of(test))
+            nats[size].append(needed / len(new))
     best = min(MODEL_SIZES, key=lambda size: statistics.fmean(found[size]))
     metrics = {
         "bits_per_byte": {f"at_{size}": spread(values) for size, values in found.items()},
@@ -234,8 +229,8 @@ def bits_per_byte(figures: Path) -> Record:
     figure = plots.bits_per_byte(list(MODEL_SIZES), found, nats, metrics, figures / "bits_per_byte.svg")
     return Record(
         objective="Which size of the vocabulary lets a small model predict text best, in bits per byte?",
-        setup="Interpolated trigrams of tokens (Witten-Bell) on 11 modules of the standard library, scored "
-        f"on 4 others, whole; merges of the training modules; {len(SEEDS)} random splits.",
+        setup="Interpolated trigrams of tokens (Witten-Bell) on 11 modules of the standard library, scored on 4 "
+        f"others, whole; merges of the training modules; {len(SEEDS)} random splits.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(
@@ -252,8 +247,7 @@ def bits_per_byte(figures: Path) -> Record:
         found="Of the sizes tried {best_size} tokens are best, {best[mean]:.3f} bits per byte, "
         "{gain_over_bytes[mean]:.3f} fewer than with bytes.",
         negative="The loss per token says the opposite of anything useful: it rises from "
-        "{nats_per_token[at_256][mean]:.2f} "
-        "to {nats_per_token[at_2048][mean]:.2f} nats while the model gets better.",
+        "{nats_per_token[at_256][mean]:.2f} to {nats_per_token[at_2048][mean]:.2f} nats while the model gets better.",
     )
 
 
@@ -280,9 +274,8 @@ def zipf(figures: Path) -> Record:
     figure = plots.zipf(used, words, metrics, figures / "zipf.svg")
     return Record(
         objective="How unevenly are tokens used, and does merging even it out?",
-        setup=f"Vocabularies of {len(seen)} modules, counted on {len(unseen)} others; slope of log "
-        f"frequency against log "
-        "rank between ranks 10 and 500; efficiency is entropy over the logarithm of the vocabulary's size.",
+        setup=f"Vocabularies of {len(seen)} modules, counted on {len(unseen)} others; slope of log frequency against "
+        "log rank between ranks 10 and 500; efficiency is entropy over the logarithm of the vocabulary's size.",
         metrics=round_metrics(metrics),
         seeds=[],
         ablation=round_metrics(
@@ -292,12 +285,11 @@ def zipf(figures: Path) -> Record:
             ]
         ),
         figure=figure,
-        found="Words fall off with a slope of {slope_words:.2f}, tokens of 2,048 with "
-        "{slope_2048:.2f}: merging flattens "
-        "the head. The 100 most frequent words are {top_100_words:.1%} of the text, which is why a "
-        "cache of words pays.",
-        negative="{rarer_than_5_of_2048:.1%} of 2,048 tokens occur fewer than five times in the other modules: a model "
-        "would hardly train them.",
+        found="Words fall off with a slope of {slope_words:.2f}, tokens of 2,048 with {slope_2048:.2f}: merging "
+        "flattens the head. The 100 most frequent words are {top_100_words:.1%} of the text, which is why a cache of "
+        "words pays.",
+        negative="{rarer_than_5_of_2048:.1%} of 2,048 tokens occur fewer than five times in the other modules: a "
+        "model would hardly train them.",
     )
 
 
@@ -330,9 +322,8 @@ def merge_tree(figures: Path) -> Record:
     figure = plots.merge_tree(shown, parts, figures / "merge_tree.svg")
     return Record(
         objective="How are tokens built from bytes, how deep are they, and how often is greedy merging not the best?",
-        setup=f"{len(merges)} merges of {len(TRAIN)} modules. Greedy against the best of all "
-        f"sequences of two merges on "
-        "30 random texts of four words over three letters, three seeds.",
+        setup=f"{len(merges)} merges of {len(TRAIN)} modules. Greedy against the best of all sequences of two merges "
+        "on 30 random texts of four words over three letters, three seeds.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(
@@ -347,12 +338,10 @@ def merge_tree(figures: Path) -> Record:
         ),
         figure=figure,
         found="Tokens are up to {deepest} merges deep, {mean_depth:.1f} on average; the first merge joins a pair that "
-        "stands {first_count} times, the last one {last_count} times. On tiny random texts two "
-        "greedy merges are not the "
-        "best two in {texts_where_greedy_is_not_best[mean]:.1%} of the cases.",
-        negative="{made_only_to_be_merged:.1%} of the merges leave a token that the training text "
-        "hardly uses any more: "
-        "more than nine in ten of its occurrences went into a longer token.",
+        "stands {first_count} times, the last one {last_count} times. On tiny random texts two greedy merges are not "
+        "the best two in {texts_where_greedy_is_not_best[mean]:.1%} of the cases.",
+        negative="{made_only_to_be_merged:.1%} of the merges leave a token that the training text hardly uses any "
+        "more: more than nine in ten of its occurrences went into a longer token.",
     )
 
 
@@ -394,9 +383,8 @@ def segmentation(figures: Path) -> Record:
     figure = plots.segmentation(cuts, metrics, figures / "segmentation.svg")
     return Record(
         objective="Where do BPE and Unigram cut the same text with vocabularies of the same size?",
-        setup=f"{size} tokens of two modules of the standard library, both ways; bytes per token and "
-        f"equal cuts over the "
-        "words of three other modules, by frequency; a sample for the eye.",
+        setup=f"{size} tokens of two modules of the standard library, both ways; bytes per token and equal cuts over "
+        "the words of three other modules, by frequency; a sample for the eye.",
         metrics=round_metrics(metrics),
         seeds=[],
         ablation=round_metrics(
@@ -404,9 +392,8 @@ def segmentation(figures: Path) -> Record:
         ),
         figure=figure,
         found="On other modules BPE makes {bytes_per_token[BPE]:.2f} bytes a token and Unigram "
-        "{bytes_per_token[Unigram]:.2f}; {words_cut_alike:.1%} of the words are cut alike, and "
-        "{tokens_in_both:.1%} of the "
-        "tokens are in both vocabularies.",
+        "{bytes_per_token[Unigram]:.2f}; {words_cut_alike:.1%} of the words are cut alike, and {tokens_in_both:.1%} "
+        "of the tokens are in both vocabularies.",
     )
 
 

@@ -17,7 +17,14 @@ def to_tokenizers(codec: ByteLevelBPE) -> Tokenizer:
     vocab = {name: id for id, name in enumerate(codec.special)}
     vocab |= {spell(token): id for id, token in enumerate(codec.tokens) if id >= first}
     merges = [(spell(left), spell(right)) for left, right in codec.merges]
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer = byte_level_tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.add_special_tokens(list(codec.special))
+    return tokenizer
+
+
+def byte_level_tokenizer(model: models.BPE) -> Tokenizer:
+    """`model` of `tokenizers` behind our pattern of words and the spelling of bytes, and back."""
+    tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), "isolated"),
@@ -25,7 +32,6 @@ def to_tokenizers(codec: ByteLevelBPE) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(codec.special))
     return tokenizer
 
 

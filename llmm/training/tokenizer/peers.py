@@ -6,26 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from llmm.errors import UserError
 from llmm.training.tokenizer.byte_level import unspell
 from llmm.training.tokenizer.codec import ByteLevelBPE
-from llmm.training.tokenizer.export import to_ranks
+from llmm.training.tokenizer.export import byte_level_tokenizer, to_ranks
 from llmm.training.tokenizer.naive import Pair
 from llmm.training.tokenizer.words import WORDS
 
 
 def train_by_tokenizers(texts: list[str], vocab_size: int, special: tuple[str, ...] = ()) -> Tokenizer:
     """A tokenizer of `vocab_size` tokens or fewer, trained by `tokenizers` from the texts to the merges."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level_tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(special),

@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
+from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
 from llmm.training.tokenizer.training import Merge
 
-WARM = "#c05621"
-GREEN = "#2f855a"
 TINTS = ("#bee3f8", "#fefcbf", "#c6f6d5", "#fed7d7", "#e9d8fd")
 
 
-def training_speed(rows: list[dict[str, Any]], metrics: dict[str, Any], path: Path) -> Path:
+def training_speed(rows: list[dict[str, Any]], path: Path) -> Path:
     """Words read at a merge against the size of the text: recount and incremental."""
     figure, axes = new_figure()
     kb = [row["kb"] for row in rows]
@@ -27,7 +25,7 @@ def training_speed(rows: list[dict[str, Any]], metrics: dict[str, Any], path: Pa
     return save_figure(figure, path)
 
 
-def compression(sizes: list[int], curves: dict[str, list[float]], metrics: dict[str, Any], path: Path) -> Path:
+def compression(sizes: list[int], curves: dict[str, list[float]], path: Path) -> Path:
     """Bytes per token against the vocabulary, text seen in training and not."""
     figure, axes = new_figure()
     for name, colour, label in (("seen", BASELINE_COLOUR, "the text of the merges"), ("unseen", OURS, "other modules")):
