@@ -2,7 +2,8 @@
 
 `python -m pipelines.recipe_ladder` queues the stage `rung` for every rung and seed (`dvc exp run --queue -S …`), lets
 two workers of one thread run the queue, and writes `data/experiments/recipe_ladder.json`. The experiments stay in
-DVC: `dvc exp show`. A rung that has its experiment already is not run again.
+DVC: `dvc exp show`. A rung that has its experiment at this commit is not
+run again.
 """
 
 import json
@@ -11,15 +12,19 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
 from llmm import paths
 from llmm.errors import UserError
+from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
 from llmm.files import write_json
 
 STAGE = "llmm/training/pretraining/dvc.yaml:rung"
 METRICS = "data/metrics/rung.json"
 OUT = paths.DATA / "experiments" / "recipe_ladder.json"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}  # two workers, two cores
+FIGURE = paths.FIGURES / "pretraining" / "recipe_ladder.svg"
 SEEDS = (0, 1, 2)
 SIZES = "presets/rung.yaml:"  # the parameters that belong to a rung's sizes stand there
 
@@ -113,7 +118,24 @@ def _write(results: dict[str, dict[str, float]]) -> None:
             }
         )
     write_json(OUT, rows)
+    draw(rows)
     print(f"recipe ladder: {OUT}")
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """The loss of every rung, one dot a seed: which change of the recipe pays?"""
+    figure, axes = new_figure(height=5.0)
+    for position, row in enumerate(rows):
+        place, colour = len(rows) - position, OURS if row["kept"] else BASELINE_COLOUR
+        losses = row["val_nats_per_token"]
+        axes.plot(losses, [place] * len(losses), "o", color=colour, markersize=4, alpha=0.7)
+        axes.plot([fmean(losses)] * 2, [place - 0.3, place + 0.3], color=colour)
+    axes.set_yticks(range(len(rows), 0, -1), [row["changed"] for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_color("black" if row["kept"] else BASELINE_COLOUR)
+    axes.set(xlabel="nats a token, whole validation split (blue: kept for all rungs below; grey: tried, not kept)")
+    axes.set_title("Which change of the recipe pays, at equal tokens?")
+    save_figure(figure, FIGURE)
 
 
 def _experiments() -> dict[str, dict[str, float]]:

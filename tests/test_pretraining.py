@@ -265,7 +265,7 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(opened, tmp_path, mo
         train(_recipe(), *opened, 0, torch.device("cpu"), checkpoints)
     assert "\n" not in str(raised.value)
     if after:
-        assert str(checkpoints.file) in str(raised.value)
+        assert str(checkpoints.folder) in str(raised.value)
         assert all(weight.isfinite().all() for weight in checkpoints.load()["model"].values())
 
 
@@ -358,7 +358,7 @@ def test_the_committed_curve_is_that_of_the_committed_run():
 
     from llmm.training.pretraining.verdict import CURVES
 
-    [curve] = json.loads(CURVES.read_text())
+    [curve] = json.loads(CURVES.read_text(encoding="utf-8"))
     with (ROOT / "data/plots/pretrain.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert curve["loss"] == [float(row["train_bits_per_byte"]) for row in rows]
