@@ -26,7 +26,7 @@ class ShardedMuon(Muon):
     """
 
     def __init__(self, params: Iterable[Any], **options: Any) -> None:
-        """Parameters or groups, and options, as `Muon` takes them. Raises ValueError where one is not sharded by rows."""
+        """Parameters or groups, and options, as `Muon` takes them. Raises ValueError where one is not sharded."""
         super().__init__([dict(p) if isinstance(p, dict) else p for p in params], **options)
         for group in self.param_groups:
             for p in group["params"]:
