@@ -61,15 +61,15 @@ LADDER = (
     Rung("qk-norm", "queries and keys normalised", {"pretrain.qk_norm": "true"}),
     Rung("zero-init", "blocks begin as the identity", {"pretrain.zero_init": "true"}),
     Rung("wsd", "linear cooldown to zero for the cosine", {"pretrain.schedule": "wsd"}),
-    Rung("muon", "Muon for the matrices, AdamW 0.01 for the rest: the pipeline's recipe", {
-        "pretrain.optimizer": "muon", "pretrain.adamw_lr": "0.01",
+    Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest", {
+        "pretrain.optimizer": "muon", "pretrain.muon_lr": "0.02", "pretrain.adamw_lr": "0.01",
     }),
     Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
-    Rung("muon-lr", "Muon 0.014, 0.02 in the pipeline", {"pretrain.muon_lr": "0.014"}, False),
     Rung("untied", "a read-out of its own", {"pretrain.tie_embeddings": "false"}, False),
     Rung("smaller-batch", "a quarter of GPT-2's batch", {
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),
+    Rung("muon-lr", "Muon 0.014: the pipeline's recipe", {"pretrain.muon_lr": "0.014"}),
 )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     missing = [name for name in wanted if name not in there]
     for name in missing:
         settings = [argument for key, value in wanted[name].items() for argument in ("-S", f"{key}={value}")]
-        _dvc("exp", "run", "--queue", "-n", name, *settings, STAGE)
+        _dvc("exp", "run", "--queue", "--single-item", "-n", name, *settings, STAGE)  # no new split for a seed
     if missing:
         print(f"recipe ladder: {len(missing)} of {len(wanted)} rungs to run, two at a time")
         # the workers live on and hold its output, so nobody may wait for that to end

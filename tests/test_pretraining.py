@@ -334,7 +334,7 @@ def test_the_verdict_tells_a_normal_loss_from_others_and_names_what_differs():
     quarter = _recipe(steps=500, batch_size=8, muon_lr=0.5)
     said = verdict(curve, quarter, 451, 500, curve.at(101, 150)[0], 0.0)
     assert "the recipe was there at step 12" in said  # the middle of 101 … 150
-    assert "the effective batch is 0.25 of the recipe's; pretrain.muon_lr is 0.5, the recipe's 0.02" in said
+    assert f"0.25 of the recipe's; pretrain.muon_lr is 0.5, the recipe's {recipe.muon_lr}" in said
 
 
 def test_a_curve_speaks_only_of_its_own_model_and_of_steps_that_compare(tmp_path):
