@@ -47,7 +47,7 @@ GPT2 = {
 }  # fmt: skip
 
 LADDER = (
-    Rung("gpt2", "GPT-2's architecture and recipe, its learning rate tuned", GPT2),
+    Rung("gpt2", "GPT-2's architecture and recipe, AdamW 0.003", GPT2),
     Rung("lr-up", "the same, AdamW 0.006", {"pretrain.adamw_lr": "0.006"}, kept=False),
     Rung("lr-down", "the same, AdamW 0.0015", {"pretrain.adamw_lr": "0.0015"}, kept=False),
     Rung("batch", "half the batch, twice the steps", {
@@ -92,7 +92,7 @@ def main() -> None:
     missing = [name for name in wanted if name not in there]
     for name in missing:
         settings = [argument for key, value in wanted[name].items() for argument in ("-S", f"{key}={value}")]
-        _dvc("exp", "run", "--queue", "--single-item", "-n", name, *settings, STAGE)  # no new split for a seed
+        _dvc("exp", "run", "--queue", "-n", name, *settings, STAGE)
     if missing:
         print(f"recipe ladder: {len(missing)} of {len(wanted)} rungs to run, two at a time")
         # the workers live on and hold its output, so nobody may wait for that to end
@@ -133,8 +133,9 @@ def draw(rows: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(rows), 0, -1), [row["changed"] for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color("black" if row["kept"] else BASELINE_COLOUR)
-    axes.set(xlabel="nats a token, whole validation split (blue: kept for all rungs below; grey: tried, not kept)")
-    axes.set_title("Which change of the recipe pays, at equal tokens?")
+    axes.set(xlabel="nats a token, whole validation split")
+    title = "Which change of the recipe pays, at equal tokens? Blue: kept for the rungs below; grey: not kept"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     save_figure(figure, FIGURE)
 
 

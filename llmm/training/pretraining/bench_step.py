@@ -2,23 +2,26 @@
 
 import functools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from llmm.device import pick_device, pick_dtype, precision
-from llmm.params import load_params
+from llmm.params import PretrainParams, load_params
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
     compiler_found,
     next_token_loss,
 )
+from llmm.training.pretraining.windows import Windows
 from llmm.transformers.gpt.families import to_config_json
 
 WARM_UP_STEPS = 3
@@ -74,13 +77,15 @@ def bench_step(steps: int) -> dict[str, Any]:
             "gflops": round(flops / seconds / 1e9, 1),
             "share_of_float32_peak": round(flops / seconds / 1e9 / peaks["float32"], 3),
         }
-    best = rows.get("ours", rows["ours, uncompiled"])["tokens_per_second"]
+    fastest = rows.get("ours", rows["ours, uncompiled"])
+    best, best_seconds = fastest["tokens_per_second"], fastest["seconds_per_step"]
     peers = {name: row["tokens_per_second"] for name, row in rows.items() if name.startswith("transformers")}
     return {
         "device": device.type,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in ours.parameters()),
         "tokens_per_step": recipe.batch_size * recipe.seq_len,
+        "data_loading_share": round(_loading_seconds(recipe, params.seed) / best_seconds, 5),
         "dtype": str(dtype).removeprefix("torch."),
         "matmul_peak_gflops": {name: round(peak, 1) for name, peak in peaks.items()},
         "systems": rows,
@@ -104,6 +109,19 @@ def _timed_step(
         optimizer.zero_grad(set_to_none=True)
     _wait(device)
     return middle - started, time.perf_counter() - middle
+
+
+def _loading_seconds(recipe: PretrainParams, seed: int, steps: int = 50) -> float:
+    """Seconds in which the batch of a step is read from a memory map, the median of `steps`."""
+    with tempfile.TemporaryFile() as file:
+        np.zeros(4_000_000, np.uint16).tofile(file)
+        windows = Windows(np.memmap(file, np.uint16, mode="r"), recipe.seq_len, recipe.batch_size, seed)
+        seconds = []
+        for step in range(steps):
+            started = time.perf_counter()
+            windows.batch(step)
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, size: int = 2048, seconds: float = 1.0) -> float:
@@ -135,7 +153,8 @@ def render(result: dict[str, Any]) -> None:
     console.print(table)
     console.print(
         f"{result['parameters']:,} parameters, {result['tokens_per_step']} tokens a step, {result['device']}, "
-        f"{result['dtype']}, {result['threads']} threads; peak of matrix products, GFLOP/s: "
+        f"{result['dtype']}, {result['threads']} threads; reading a batch takes {result['data_loading_share']:.2%} of "
+        "a step; peak of matrix products, GFLOP/s: "
         + ", ".join(f"{name} {peak:.0f}" for name, peak in result["matmul_peak_gflops"].items())
         + "".join(f"; ours trains {ratio:.2f} times as fast as {name}" for name, ratio in result["ratio_to"].items())
         + " (with AdamW)"
