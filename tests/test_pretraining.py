@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -543,19 +544,51 @@ def test_killed_twenty_times_it_ends_in_the_same_bits(shards_folder):
     assert killed == straight
 
 
+def _set(root: Path, **changes: object) -> None:
+    """Change keys of `pretrain` in the project's params.yaml."""
+    from ruamel.yaml import YAML
+
+    yaml, path = YAML(), root / "params.yaml"
+    tree = yaml.load(path.read_text())
+    tree["pretrain"].update(changes)
+    with path.open("w") as stream:
+        yaml.dump(tree, stream)
+
+
+def _curve_of(root: Path) -> np.ndarray:
+    return np.loadtxt(root / "data/plots/pretrain.csv", delimiter=",", skiprows=1)
+
+
 @pytest.mark.slow
-def test_two_processes_train_the_same_model_as_one(shards_folder):
+def test_two_processes_train_the_same_model_as_one_and_one_goes_on_where_two_were_killed(shards_folder):
     command = [sys.executable, "-m", "pipelines.pretrain"]
-    curves = []
-    for processes in ("1", "2"):
-        subprocess.run(
-            command, cwd=shards_folder, env=_env(LLMM_PROCESSES=processes, CUDA_VISIBLE_DEVICES=""), check=True
-        )
-        curves.append((shards_folder / "data/plots/pretrain.csv").read_text().splitlines()[1:])
-        metrics = json.loads((shards_folder / "data/metrics/pretrain.json").read_text())
-        assert metrics["tokens_seen"] == 60 * 8 * 64
-    for one, two in zip(*curves, strict=True):
-        assert np.array(one.split(","), float) == pytest.approx(np.array(two.split(","), float), rel=2e-3)
+    two = _env(LLMM_PROCESSES="2", CUDA_VISIBLE_DEVICES="")
+    try:
+        subprocess.run(command, cwd=shards_folder, env=_env(), check=True, stdout=subprocess.DEVNULL)
+        alone = _curve_of(shards_folder)
+        for parallel in ("ddp", "fsdp"):
+            _set(shards_folder, parallel=parallel)
+            subprocess.run(command, cwd=shards_folder, env=two, check=True, stdout=subprocess.DEVNULL)
+            assert _curve_of(shards_folder) == pytest.approx(alone, rel=2e-3), parallel
+            metrics = json.loads((shards_folder / "data/metrics/pretrain.json").read_text())
+            assert metrics["tokens_seen"] == 60 * 8 * 64
+
+        _set(shards_folder, checkpoint_every=5)
+        process = subprocess.Popen(command, cwd=shards_folder, env=two, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list((shards_folder / ".work/pretrain").glob("*/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        launcher = psutil.Process(process.pid)
+        everyone = [*launcher.children(recursive=True), launcher]
+        for each in everyone:
+            each.kill()
+        process.wait()
+        psutil.wait_procs(everyone, timeout=10)
+        done = subprocess.run(command, cwd=shards_folder, env=_env(), check=True, capture_output=True, text=True)
+        assert "going on from the checkpoint" in done.stdout
+        assert _curve_of(shards_folder) == pytest.approx(alone, rel=2e-3)
+    finally:
+        _set(shards_folder, parallel="ddp", checkpoint_every=20)
 
 
 def test_an_impossible_number_of_processes_is_one_line(shards_folder):

@@ -43,6 +43,10 @@ class OneProcess:
     rank = 0
     world_size = 1
 
+    def __init__(self, parallel: Parallel = "ddp") -> None:
+        """`parallel` is what several processes would do: a run may go on with another number of them."""
+        self.parallel = parallel
+
     def shard(self, model: GPT) -> GPT:
         """The model as this process is to hold it: the same object, on its device already."""
         return model
@@ -64,14 +68,17 @@ class OneProcess:
         return model
 
     def saver(self, checkpoints: Checkpoints) -> WholeCheckpoints | ShardedCheckpoints:
-        """What saves and loads the run, in the folder of `checkpoints`."""
+        """What saves and loads the run, in the folder of `checkpoints`: whole, or in parts under `fsdp`."""
+        if self.parallel == "fsdp":
+            return ShardedCheckpoints(checkpoints.folder)
         return WholeCheckpoints(checkpoints, leads=self.rank == 0)
 
 
 class DataParallel(OneProcess):
     """A copy of everything in each process, kept equal by equal gradients."""
 
-    def __init__(self) -> None:
+    def __init__(self, parallel: Parallel = "ddp") -> None:
+        super().__init__(parallel)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
     def average(self, loss: Tensor, model: GPT) -> Tensor:
@@ -128,16 +135,12 @@ class FullyShardedDataParallel(DataParallel):
             mine.copy_(theirs.full_tensor())
         return copy.train(model.training)
 
-    def saver(self, checkpoints: Checkpoints) -> WholeCheckpoints | ShardedCheckpoints:
-        """Every process writes its part; any number of them reads it."""
-        return ShardedCheckpoints(checkpoints.folder)
-
 
 def processes(parallel: Parallel) -> OneProcess:
     """How this process works with the others of its process group; without one, or alone in it, on its own."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
-        return OneProcess()
-    return FullyShardedDataParallel() if parallel == "fsdp" else DataParallel()
+        return OneProcess(parallel)
+    return FullyShardedDataParallel(parallel) if parallel == "fsdp" else DataParallel(parallel)
 
 
 def _average_in_place(tensors: list[Tensor]) -> None:
