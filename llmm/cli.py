@@ -318,13 +318,26 @@ def bench_generate(new_tokens: int, json_: bool) -> None:
 @in_project
 def bench_step(steps: int, json_: bool) -> None:
     """A training step of the default model beside `transformers`' model of the same sizes, eager and compiled."""
-    from llmm.training.pretraining import bench as step
+    from llmm.training.pretraining import bench_step as step
 
     result = step.bench_step(steps)
     print_json(result) if json_ else step.render(result)
 
 
-bench.add_command(bench_step, "pretrain")  # its former name
+@bench.command("pretrain")
+@click.option("--preset", default="default", show_default=True, help="Whose recipe: a preset, or params.yaml as it is.")
+@click.option("--seconds", default=100.0, show_default=True, type=click.FloatRange(min=5), help="Wall time of a run.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Runs, one after the other.")
+@click.option("--text", type=click.Path(dir_okay=False, path_type=Path), help="Train on the characters of this file.")
+@click.option("--part", default=1.0, show_default=True, type=click.FloatRange(0.1, 1), help="Leave out the text's end.")
+@as_json
+@in_project
+def bench_pretrain(preset: str, seconds: float, seeds: int, text: Path | None, part: float, json_: bool) -> None:
+    """Pretraining for a fixed wall time, start and scoring included, beside an n-gram."""
+    from llmm.training.pretraining import bench_pretrain as pretraining
+
+    result = pretraining.bench_pretrain(preset, seconds, seeds, text, part)
+    print_json(result) if json_ else pretraining.render(result)
 
 
 @bench.command("tokenizer")

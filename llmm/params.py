@@ -71,12 +71,20 @@ class PretrainParams(Section):
     context_len: Annotated[int, Field(ge=8)]
     rope_theta: Positive
     tie_embeddings: bool
+    positions: Literal["rope", "learned"]
+    norm: Literal["rms", "layer"]
+    qk_norm: bool
+    feed_forward: Literal["swiglu", "gelu", "gelu_tanh", "relu2"]
+    bias: bool
+    zero_init: bool
     batch_size: Count
     grad_accum_steps: Count
     steps: Count
+    optimizer: Literal["muon", "adamw"]
     muon_lr: Positive
     adamw_lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["wsd", "cosine"]
     warmup_steps: CountOrZero
     cooldown_fraction: Fraction
     grad_clip: Positive
@@ -92,7 +100,7 @@ class PretrainParams(Section):
             raise ValueError(f"n_head: {self.n_head} does not divide d_model = {self.d_model}")
         if self.n_head % self.n_kv_head:
             raise ValueError(f"n_kv_head: {self.n_kv_head} does not divide n_head = {self.n_head}")
-        if (self.d_model // self.n_head) % 2:
+        if self.positions == "rope" and (self.d_model // self.n_head) % 2:
             raise ValueError(
                 f"d_model / n_head: {self.d_model // self.n_head} is odd, but rotary embeddings turn pairs of channels"
             )

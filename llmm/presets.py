@@ -1,11 +1,13 @@
 """Presets: many keys of params.yaml set at once, its comments kept."""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from llmm.errors import UserError
 from llmm.files import write_text
-from llmm.params import validate
+from llmm.params import Params, load_params, validate
 from llmm.paths import PARAMS
 
 FOLDER = Path("presets")
@@ -37,6 +39,20 @@ def apply_preset(name: str, params: Path = PARAMS, folder: Path = FOLDER) -> lis
     if changes:
         write_text(params, _dump(yaml, tree))
     return changes
+
+
+def params_of(name: str, params: Path = PARAMS, folder: Path = FOLDER) -> Params:
+    """The parameters that `params` would hold after `apply_preset`; "default" are those that it holds.
+
+    Raises UserError for an unknown preset, or one that does not fit the rest of the file.
+    """
+    if name == "default":
+        return load_params(params)
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / params.name
+        shutil.copyfile(params, copy)
+        apply_preset(name, copy, folder)
+        return load_params(copy)
 
 
 def _overlay(tree: Any, values: Any, prefix: str, changes: list[str]) -> None:

@@ -22,8 +22,10 @@ from llmm.training.pretraining.bits_per_byte import token_bytes
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.data import TokenShards
 from llmm.training.pretraining.folder import write_model
+from llmm.training.pretraining.recipe import architecture
 from llmm.training.pretraining.trainer import TrainingRun, train
-from llmm.training.tokenizer.folder import load_tokenizer
+from llmm.training.tokenizer.folder import load_text_tokenizer, load_tokenizer
+from llmm.transformers.gpt.families import family
 from pipelines.stage import follow_dvc_into_death, run_stage
 
 CODE = ("llmm/transformers", "llmm/foundations/optimizers", "llmm/training/pretraining")
@@ -49,8 +51,10 @@ def main(params: Params) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
     }
     checkpoints = Checkpoints("pretrain", identity)
+    family(architecture(params.pretrain, shards.vocab_size))  # refuses what could not be written, before the work
+    text_of = load_text_tokenizer(paths.TOKENIZER).decode
     bytes_of_token = token_bytes(load_tokenizer(paths.TOKENIZER))
-    run = train(params.pretrain, shards, bytes_of_token, params.seed, device, checkpoints)
+    run = train(params.pretrain, shards, bytes_of_token, params.seed, device, checkpoints, text_of)
     if dist.is_initialized() and dist.get_rank() > 0:
         return {}
     _write(run, params, shards, tokenizer)
@@ -61,6 +65,7 @@ def main(params: Params) -> dict[str, Any]:
         "tokens_per_second": round(run.tokens_per_second),
         "gflops": round(gflops, 1),
         "compiled": run.compiled,
+        "micro_batch": run.micro_batch,
         "device": device.type,
         "dtype": str(pick_dtype(recipe.dtype, device)).removeprefix("torch."),
         "went_on_from_step": run.first_step,
@@ -83,6 +88,7 @@ def _write(run: TrainingRun, params: Params, shards: TokenShards, tokenizer: lin
             "epochs": round(tokens / len(shards.tokens("train")), 3),
             "train_flops": f"{run.model.config.flops_per_token(params.pretrain.seq_len) * tokens:.3g}",
             "last_train_bits_per_byte": run.curve[-1]["train_bits_per_byte"],
+            "loss_spikes": run.spikes,
             "model": model.short,
         },
     )

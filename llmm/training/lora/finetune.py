@@ -24,7 +24,7 @@ from llmm.training.lora.adapter import attach_lora
 from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
-from llmm.training.pretraining.recipe import NEWTON_SCHULZ, compiler_found
+from llmm.training.pretraining.recipe import ORTHOGONALISATION, compiler_found
 from llmm.transformers.gpt import GPT
 
 PAD = 1  # id of <|pad|>
@@ -131,7 +131,7 @@ def _optimizers(trained: dict[str, torch.nn.Parameter], recipe: FinetuneParams, 
     matrices = [p for name, p in trained.items() if ".lora_" in name]
     tokens = [p for name, p in trained.items() if ".lora_" not in name]
     return [
-        Muon(matrices, recipe.muon_lr, **NEWTON_SCHULZ, dtype=dtype),
+        Muon(matrices, recipe.muon_lr, **ORTHOGONALISATION, dtype=dtype),
         AdamW(tokens, recipe.adamw_lr),
     ]
 

@@ -1,5 +1,6 @@
 """The recipe: which model, which optimizer moves which parameter, at which learning rate."""
 
+import math
 import os
 import shutil
 from typing import Any
@@ -8,16 +9,19 @@ import torch
 from torch.optim import Optimizer
 
 from llmm.foundations.optimizers import AdamW, Muon
+from llmm.foundations.optimizers.schedules import cosine, warmup_stable_decay
 from llmm.params import PretrainParams
 from llmm.transformers.gpt import GPT, GPTConfig
 
 # Two steps from the tighter norm lift what three do from the Frobenius norm, in two thirds of the time: M3, (27.1)
-NEWTON_SCHULZ: dict[str, Any] = {"newton_schulz_steps": 2, "norm": "schatten4"}
+ORTHOGONALISATION: dict[str, Any] = {"newton_schulz_steps": 2, "norm": "schatten4"}
+BETAS = (0.9, 0.95)  # of AdamW
+COSINE_FLOOR = 0.1  # share of the peak at the end of the cosine: Hoffmann et al. 2022 (2203.15556), appendix B
 
 
-def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
-    """A GPT of the recipe's sizes with fresh weights; the same seed gives the same weights."""
-    config = GPTConfig(
+def architecture(recipe: PretrainParams, vocab_size: int) -> GPTConfig:
+    """The model that the recipe describes."""
+    return GPTConfig(
         vocab_size=vocab_size,
         n_layer=recipe.n_layer,
         n_head=recipe.n_head,
@@ -28,21 +32,61 @@ def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
         rope_theta=recipe.rope_theta,
         tie_embeddings=recipe.tie_embeddings,
         dropout=recipe.dropout,
+        positions=recipe.positions,
+        norm=recipe.norm,
+        qk_norm=recipe.qk_norm,
+        feed_forward=recipe.feed_forward,
+        bias=recipe.bias,
     )
-    model = GPT(config)
-    model.init_weights(torch.Generator().manual_seed(seed))
+
+
+def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
+    """A GPT of the recipe's sizes with fresh weights; the same seed gives the same weights."""
+    model = GPT(architecture(recipe, vocab_size))
+    generator = torch.Generator().manual_seed(seed)
+    model.init_weights(generator)
+    if not recipe.zero_init:
+        _init_as_gpt2(model, generator)
     return model
 
 
+@torch.no_grad()
+def _init_as_gpt2(model: GPT, generator: torch.Generator) -> None:
+    """Every matrix N(0, 0.02²), those that write to the residual stream divided by √(2 L): one for each of its writers.
+
+    Source: Radford et al. 2019 (GPT-2), section 2.3.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            writes = name.endswith(("o_proj.weight", "down_proj.weight"))
+            deviation = 0.02 / math.sqrt(2 * model.config.n_layer) if writes else 0.02
+            parameter.normal_(0, deviation, generator=generator)
+
+
 def build_optimizers(model: GPT, recipe: PretrainParams, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
-    """Muon, with products in `dtype`, for the matrices of the blocks; AdamW for embeddings and gains, undecayed."""
+    """Muon, with products in `dtype`, for the matrices of the blocks; AdamW for embeddings and gains, undecayed.
+
+    `optimizer: adamw` is AdamW for everything, with the weight decay on every matrix.
+    """
+    if recipe.optimizer == "adamw":
+        decayed = [p for p in model.parameters() if p.ndim == 2]
+        undecayed = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed}]
+        return [AdamW(groups, recipe.adamw_lr, BETAS)]
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, **NEWTON_SCHULZ, dtype=dtype),
-        AdamW(others, lr=recipe.adamw_lr, betas=(0.9, 0.95)),
+        Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, **ORTHOGONALISATION, dtype=dtype),
+        AdamW(others, lr=recipe.adamw_lr, betas=BETAS),
     ]
+
+
+def learning_rate_share(recipe: PretrainParams, step: int) -> float:
+    """The share of the peak learning rates at a step, in [0, 1]: warm-up, then what `schedule` says."""
+    if recipe.schedule == "cosine":
+        return cosine(step, recipe.steps, recipe.warmup_steps, COSINE_FLOOR)
+    return warmup_stable_decay(step, recipe.steps, recipe.warmup_steps, recipe.cooldown_fraction)
 
 
 def next_token_loss(model: GPT, ids_BT: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ sums on a GPU is its own).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,36 +17,35 @@ from torch.optim import Optimizer
 
 from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
-from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_stable_decay
+from llmm.foundations.optimizers.schedules import set_learning_rates
 from llmm.params import PretrainParams
-from llmm.training.pretraining.bits_per_byte import score
+from llmm.training.pretraining.accumulation import MicroBatch
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.data import TokenShards
+from llmm.training.pretraining.observer import Decode, Observer
 from llmm.training.pretraining.progress import Progress
 from llmm.training.pretraining.recipe import (
     build_model,
     build_optimizers,
     compiler_found,
+    learning_rate_share,
     next_token_loss,
 )
 from llmm.training.pretraining.windows import Windows
 from llmm.transformers.gpt import GPT
 
-LossOf = Callable[[GPT, Tensor], Tensor]  # (model, ids (B, T + 1)) → mean loss in nats
-
-GLANCE = 32  # windows of the validation split that are looked at during training; the whole split is scored at the end
-
 
 @dataclass
 class TrainingRun:
-    """A run: the model, and its loss curve with one row for every `eval_every` steps."""
+    """A finished run: the model, and its loss curve with one row for every `eval_every` steps."""
 
     model: GPT
     curve: list[dict[str, float]] = field(default_factory=list)
+    spikes: int = 0
     first_step: int = 0  # above 0 where the run went on from a checkpoint
     tokens_per_second: float = 0.0
     compiled: bool = False
-    losses: list[float] = field(default_factory=list)  # of the steps since the last row of the curve
+    micro_batch: int = 0  # windows; below the recipe's where memory was short
 
 
 def train(
@@ -57,92 +55,78 @@ def train(
     seed: int,
     device: torch.device,
     checkpoints: Checkpoints | None = None,
+    decode: Decode | None = None,
 ) -> TrainingRun:
     """Train a fresh model by `recipe` on the training split, or go on from the newest of `checkpoints`.
 
     Under torchrun every process takes its share of each step's windows and the gradients are averaged; rank 0 saves
-    and speaks. Raises UserError where the text is too short for one window, or where the loss is no longer a number.
+    and speaks. With `decode` (ids → text) it shows what the model writes on the way. Raises UserError where the text is
+    too short for one window, or where loss or gradient are no longer numbers: before the step that they would spoil, so
+    that weights and the newest checkpoint are still good.
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if recipe.batch_size * recipe.grad_accum_steps % world_size:
-        raise UserError(f"pretrain.batch_size × grad_accum_steps is not a multiple of the {world_size} processes")
     per_step = recipe.batch_size * recipe.grad_accum_steps
+    if per_step % world_size:
+        raise UserError(f"pretrain.batch_size × grad_accum_steps is not a multiple of the {world_size} processes")
     windows = Windows(shards.tokens("train"), recipe.seq_len, per_step, seed)
     model = build_model(recipe, shards.vocab_size, seed).to(device)
     dtype = pick_dtype(recipe.dtype, device)
     optimizers = build_optimizers(model, recipe, dtype)
-    run = TrainingRun(model)
-    if checkpoints is not None and (state := checkpoints.load()):
-        _restore(state, run, optimizers)
-    run.compiled = recipe.compile and compiler_found(device)
-    loss_of: LossOf = torch.compile(next_token_loss) if run.compiled else next_token_loss
-    bits_per_nat = len(shards.tokens("train")) / shards.bytes("train") / math.log(2)
-    glance = _glance(shards, recipe.seq_len)
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    state = checkpoints.load() if checkpoints is not None else None
+    first_step = state["step"] if state else 0
+    compiled = recipe.compile and compiler_found(device)
+    model_loss = torch.compile(next_token_loss) if compiled else next_token_loss
 
-    with Progress("pretrain", recipe.steps, run.first_step, silent=rank > 0) as progress:
-        if run.first_step:
-            progress.say(f"going on from the checkpoint of step {run.first_step}")
-        if recipe.compile and not run.compiled:
-            progress.say("no C++ compiler found: training uncompiled, about a quarter slower")
-        for step in range(run.first_step, recipe.steps):
+    def loss_of(ids_BT: Tensor) -> Tensor:
+        with precision(dtype, device):
+            return model_loss(model, ids_BT)
+
+    def clear() -> None:
+        model.zero_grad(set_to_none=True)
+
+    with Progress("pretrain", recipe.steps, first_step, silent=rank > 0) as progress:
+        observer = Observer(model, recipe, shards, bytes_of_token, progress, decode)
+        micro_batch = MicroBatch(recipe.batch_size, progress.say)
+        if state:
+            _restore(state, model, optimizers, observer)
+            progress.say(f"going on from the checkpoint of step {first_step}")
+        if recipe.compile and not compiled:
+            progress.say("no C++ compiler found: training uncompiled, about a tenth slower")
+        for step in range(first_step, recipe.steps):
             torch.manual_seed(seed * 1_000_003 + step)  # of dropout
-            share = warmup_stable_decay(step, recipe.steps, recipe.warmup_steps, recipe.cooldown_fraction)
-            set_learning_rates(optimizers, (recipe.muon_lr, recipe.adamw_lr), share)
-            ids_BT = windows.batch(step, rank, world_size).to(device)
-            loss = _take_step(model, loss_of, optimizers, ids_BT, recipe, dtype)
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the loss is {loss} at step {step}: lower pretrain.muon_lr = {recipe.muon_lr} or "
-                    f"pretrain.adamw_lr = {recipe.adamw_lr}, or raise pretrain.warmup_steps = {recipe.warmup_steps}"
-                )
+            share = learning_rate_share(recipe, step)
+            set_learning_rates(optimizers, peaks, share)
+            loss = micro_batch.accumulate(loss_of, windows.batch(step, rank, world_size).to(device), clear)
+            if world_size > 1:
+                _average([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip, foreach=True)
+            _refuse_no_number(loss.item(), norm.item(), step, recipe, checkpoints)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             done = step + 1
-            run.losses.append(loss)
-            progress.update(done, per_step * recipe.seq_len, {"loss": loss, "bits/byte": loss * bits_per_nat})
-            if done % recipe.eval_every == 0 or done == recipe.steps:
-                model.eval()
-                val = score(model, *glance, bytes_of_token, recipe.seq_len).bits_per_byte
-                model.train()
-                run.curve.append(
-                    {
-                        "step": done,
-                        "tokens": done * per_step * recipe.seq_len,
-                        "train_bits_per_byte": round(sum(run.losses) / len(run.losses) * bits_per_nat, 6),
-                        "val_bits_per_byte": round(val, 6),
-                        "learning_rate_share": round(share, 6),
-                    }
-                )
-                run.losses = []
-                progress.say(f"step {done}: {val:.3f} bits per byte on a part of the validation split")
+            observer.after_step(done, loss.item(), share)
             if checkpoints is not None and rank == 0 and done % recipe.checkpoint_every == 0 and done < recipe.steps:
-                checkpoints.save(_state(run, optimizers, done))
-        run.tokens_per_second = progress.tokens_per_second
+                checkpoints.save(_state(done, model, optimizers, observer))
     model.eval()
-    return run
+    return TrainingRun(
+        model, observer.curve, observer.spikes, first_step, progress.tokens_per_second, compiled, micro_batch.rows
+    )
 
 
-def _take_step(
-    model: GPT,
-    loss_of: LossOf,
-    optimizers: list[Optimizer],
-    ids_BT: Tensor,
-    recipe: PretrainParams,
-    dtype: torch.dtype,
-) -> float:
-    """One optimizer step on the windows of this process; returns the mean loss over all processes, in nats."""
-    total = torch.zeros((), device=ids_BT.device)
-    micro_batches = ids_BT.split(recipe.batch_size)
-    for micro_BT in micro_batches:
-        with precision(dtype, ids_BT.device):
-            loss = loss_of(model, micro_BT) * (len(micro_BT) / len(ids_BT))
-        loss.backward()
-        total += loss.detach()
-    if dist.is_initialized():
-        _average([total, *(p.grad for p in model.parameters() if p.grad is not None)])
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip, foreach=True)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return total.item()
+def _refuse_no_number(
+    loss: float, gradient_norm: float, step: int, recipe: PretrainParams, checkpoints: Checkpoints | None
+) -> None:
+    if math.isfinite(loss) and math.isfinite(gradient_norm):
+        return
+    what = f"loss is {loss}" if not math.isfinite(loss) else f"norm of the gradient is {gradient_norm}"
+    kept = f"; the last checkpoint is kept: {checkpoints.file}" if checkpoints and checkpoints.file.exists() else ""
+    rates = f"pretrain.muon_lr = {recipe.muon_lr} or " if recipe.optimizer == "muon" else ""
+    raise UserError(
+        f"the {what} at step {step}: lower {rates}pretrain.adamw_lr = {recipe.adamw_lr}, "
+        f"or raise pretrain.warmup_steps = {recipe.warmup_steps}{kept}"
+    )
 
 
 def _average(tensors: list[Tensor]) -> None:
@@ -154,25 +138,13 @@ def _average(tensors: list[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
-def _glance(shards: TokenShards, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first windows of the validation split, as (tokens, document starts)."""
-    tokens = np.asarray(shards.tokens("val")[: GLANCE * seq_len + 1])
-    starts = shards.starts("val")
-    return tokens, np.append(starts[starts < len(tokens)], len(tokens))
+def _state(step: int, model: GPT, optimizers: list[Optimizer], observer: Observer) -> dict[str, Any]:
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    return {"step": step, "model": model.state_dict(), "optimizers": states, "observer": observer.state()}
 
 
-def _state(run: TrainingRun, optimizers: list[Optimizer], step: int) -> dict[str, Any]:
-    return {
-        "step": step,
-        "model": run.model.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "curve": run.curve,
-        "losses": run.losses,
-    }
-
-
-def _restore(state: dict[str, Any], run: TrainingRun, optimizers: list[Optimizer]) -> None:
-    run.model.load_state_dict(state["model"], strict=True)
+def _restore(state: dict[str, Any], model: GPT, optimizers: list[Optimizer], observer: Observer) -> None:
+    model.load_state_dict(state["model"], strict=True)
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    run.first_step, run.curve, run.losses = state["step"], state["curve"], state["losses"]
+    observer.restore(state["observer"])

@@ -1,0 +1,163 @@
+"""What pretraining reaches in a given time on this machine: a whole process from its start to its score.
+
+The number of steps is what the time allows, from the speed of a few steps on a model that is thrown away; they, the
+imports, the compilation and the scoring are inside the time. The whole validation split is scored, without dropout, in
+windows of the training length that lie side by side.
+"""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from llmm.errors import UserError
+
+SHAKESPEARE = Path("../shared/data/tinyshakespeare/input.txt")
+CALIBRATION_STEPS = 16
+MARGIN = 0.05  # of the time, for a machine that slows down
+SCORING = 1 / 3  # of the time that a token takes in training: a forward pass alone
+
+
+def bench_pretrain(preset: str, seconds: float, seeds: int, text: Path | None, part: float = 1.0) -> dict[str, Any]:
+    """Train by the recipe of `preset` for `seconds` of wall time, `seeds` times, one process after the other.
+
+    With `text` the tokens are its characters (the preset "shakespeare" reads tinyshakespeare where it lies beside the
+    project), else the shards of the pipeline. Raises UserError where there is neither.
+    """
+    if text is None and preset == "shakespeare":
+        text = SHAKESPEARE
+        if not text.exists():
+            raise UserError(
+                "the preset shakespeare needs the text: --text FILE, a copy of tinyshakespeare "
+                "(github.com/karpathy/char-rnn, data/tinyshakespeare/input.txt)"
+            )
+    runs = []
+    for seed in range(seeds):
+        task = {"preset": preset, "seconds": seconds, "seed": seed, "text": text and str(text), "part": part}
+        started = time.perf_counter()
+        child = subprocess.run([sys.executable, "-m", __name__, json.dumps(task)], stdout=subprocess.PIPE, text=True)
+        wall = time.perf_counter() - started
+        if child.returncode:
+            raise UserError(f"the run of seed {seed} failed; its message stands above")
+        runs.append({"seed": seed, "wall_seconds": round(wall, 1), **json.loads(child.stdout.splitlines()[-1])})
+    unit = "nats_per_character" if text else "bits_per_byte"
+    values = [run[unit] for run in runs]
+    return {
+        "preset": preset,
+        "text": text.name if text else "the pipeline's token shards",
+        "unit": unit,
+        "seconds": seconds,
+        "runs": runs,
+        "mean": round(statistics.fmean(values), 4),
+        "deviation": round(statistics.stdev(values), 4) if seeds > 1 else None,
+        "baselines": _baselines(text, part),
+    }
+
+
+def render(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("seed", result["unit"].replace("_", " "), "training", "wall time", "steps", "tokens", "tok/s"):
+        table.add_column(column, justify="right")
+    for run in result["runs"]:
+        figures = (f"{run[result['unit']]:.4f}", f"{run['training']:.3f}", f"{run['wall_seconds']:.0f} s")
+        table.add_row(
+            str(run["seed"]), *figures, *(f"{run[key]:,}" for key in ("steps", "tokens", "tokens_per_second"))
+        )
+    console = Console()
+    console.print(table)
+    spread = f" ± {result['deviation']:.4f} over seeds" if result["deviation"] is not None else ""
+    console.print(f"{result['text']}, whole validation split: {result['mean']:.4f}{spread}", highlight=False)
+    beside = ", ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
+    console.print(f"beside it: {beside}" if beside else "")
+
+
+def run_once(task: dict[str, Any]) -> dict[str, Any]:
+    """One run in this process; `task` as `bench_pretrain` writes it. Returns its figures."""
+    started = time.perf_counter() - _seconds_since_start()
+    from llmm.device import pick_device
+    from llmm.paths import TOKENIZER, TOKENS
+    from llmm.presets import params_of
+    from llmm.training.pretraining.bits_per_byte import score, token_bytes
+    from llmm.training.pretraining.characters import character_shards
+    from llmm.training.pretraining.data import TokenShards
+    from llmm.training.pretraining.trainer import train
+    from llmm.training.tokenizer.folder import load_tokenizer
+
+    recipe = params_of(task["preset"]).pretrain
+    device = pick_device()
+    with tempfile.TemporaryDirectory() as scratch:
+        if task["text"]:
+            shards, bytes_of_token = character_shards(Path(task["text"]), Path(scratch), task["part"])
+        else:
+            shards, bytes_of_token = TokenShards.open(TOKENS), token_bytes(load_tokenizer(TOKENIZER))
+        tokens, starts = shards.tokens("val"), shards.starts("val")
+
+        per_step = recipe.batch_size * recipe.grad_accum_steps * recipe.seq_len
+        trial = recipe.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": 1, "eval_every": 10**9})
+        seconds_per_token = 1 / train(trial, shards, bytes_of_token, task["seed"], device).tokens_per_second
+        left = (1 - MARGIN) * task["seconds"] - (time.perf_counter() - started)
+        steps = int((left / seconds_per_token - SCORING * len(tokens)) / per_step)
+        if steps <= recipe.warmup_steps:
+            raise UserError(f"{task['seconds']:.0f} s leave {steps} steps, the warm-up takes {recipe.warmup_steps}")
+        recipe = recipe.model_copy(update={"steps": steps})
+
+        run = train(recipe, shards, bytes_of_token, task["seed"], device)
+        scored = score(run.model, tokens, starts, bytes_of_token, recipe.seq_len)
+    nats = scored.nats.sum() / scored.tokens
+    training = run.curve[-1]["train_bits_per_byte"]
+    figures = (
+        {"nats_per_character": round(nats, 4), "training": round(training * math.log(2), 4)}
+        if task["text"]
+        else {"bits_per_byte": round(scored.bits_per_byte, 4), "training": round(training, 4)}
+    )
+    return {
+        **figures,
+        "steps": steps,
+        "tokens": steps * per_step,
+        "tokens_per_second": round(run.tokens_per_second),
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "compiled": run.compiled,
+    }
+
+
+def _seconds_since_start() -> float:
+    """Since this process began: what the imports took."""
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
+
+
+def _baselines(text: Path | None, part: float) -> dict[str, float]:
+    """The n-gram that a model has to beat, in the unit of the result."""
+    from llmm.files import read_json
+    from llmm.paths import METRICS
+
+    if text is None:
+        known = METRICS / "baselines.json"
+        return (
+            {name.replace("_", "-"): value for name, value in read_json(known)["val"].items()} if known.exists() else {}
+        )
+    from llmm.training.pretraining.characters import character_shards
+    from llmm.training.tokenizer.ngram import witten_bell_nats
+
+    with tempfile.TemporaryDirectory() as scratch:
+        shards, _ = character_shards(text, Path(scratch), part)
+        nats = witten_bell_nats(shards.tokens("train"), shards.tokens("val")[1:], shards.vocab_size)
+    return {"Witten-Bell 5-gram": round(float(nats.mean()), 4)}
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(run_once(json.loads(sys.argv[1]))))
+    except UserError as error:
+        print(f"llmm: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,110 @@
+"""What is noticed of a run on its way: its curve, spikes, whether the loss is normal, and a sample of its text."""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmm.params import PretrainParams
+from llmm.training.pretraining.bits_per_byte import score
+from llmm.training.pretraining.data import SEPARATOR, TokenShards
+from llmm.training.pretraining.progress import Progress
+from llmm.training.pretraining.spikes import SpikeDetector
+from llmm.training.pretraining.verdict import ExpectedCurve, verdict
+from llmm.transformers.gpt import GPT
+from llmm.transformers.gpt.generate import generate
+from llmm.transformers.gpt.sampling import Sampler
+
+GLANCE = 32  # windows of the validation split that are looked at during training; the whole split is scored at the end
+SAMPLE_TOKENS = 32
+SHOWN_CHARS = 100  # of a sample
+
+Decode = Callable[[list[int]], str]
+
+
+class Observer:
+    """Keeps the loss curve of a run, one row for every `eval_every` steps, and tells a person what it sees."""
+
+    def __init__(
+        self,
+        model: GPT,
+        recipe: PretrainParams,
+        shards: TokenShards,
+        bytes_of_token: np.ndarray,
+        progress: Progress,
+        decode: Decode | None = None,
+    ) -> None:
+        """`decode` turns ids into text; without it no samples are drawn."""
+        self.model, self.recipe, self.bytes_of_token = model, recipe, bytes_of_token
+        self.progress, self.decode = progress, decode
+        self.curve: list[dict[str, float]] = []
+        self.losses: list[float] = []  # nats, of the steps since the last row of the curve
+        self.spikes = 0
+        self._detector = SpikeDetector()
+        self._tokens_per_step = recipe.batch_size * recipe.grad_accum_steps * recipe.seq_len
+        self._bits_per_nat = len(shards.tokens("train")) / shards.bytes("train") / math.log(2)
+        self._glance = _first_windows(shards, recipe.seq_len)
+        self._expected = ExpectedCurve.for_run(recipe, shards.vocab_size, shards.bytes("train"))
+
+    def after_step(self, done: int, loss: float, learning_rate_share: float) -> None:
+        """Take in the mean loss, in nats, of the step that makes `done`."""
+        self.losses.append(loss)
+        figures = {"loss": loss, "bits/byte": loss * self._bits_per_nat}
+        self.progress.update(done, self._tokens_per_step, figures)
+        if self._detector.update(loss):
+            self.spikes += 1
+            self.progress.say(f"step {done}: a spike, loss {loss:.3f} where {self._detector.median:.3f} is usual")
+        if done % self.recipe.eval_every == 0 or done == self.recipe.steps:
+            self._look(done, learning_rate_share)
+
+    def _look(self, done: int, learning_rate_share: float) -> None:
+        self.model.eval()
+        val = score(self.model, *self._glance, self.bytes_of_token, self.recipe.seq_len).bits_per_byte
+        sample = self._sample(done) if self.decode is not None else ""
+        self.model.train()
+        train = statistics.fmean(self.losses) * self._bits_per_nat
+        error = statistics.pstdev(self.losses) * self._bits_per_nat / math.sqrt(len(self.losses))
+        self.curve.append(
+            {
+                "step": done,
+                "tokens": done * self._tokens_per_step,
+                "train_bits_per_byte": round(train, 6),
+                "train_error": round(error, 6),
+                "val_bits_per_byte": round(val, 6),
+                "learning_rate_share": round(learning_rate_share, 6),
+            }
+        )
+        line = f"step {done}: {val:.3f} bits per byte on a part of the validation split; training {train:.3f}"
+        if self._expected is not None and self._expected.covers(self.recipe, done):
+            first = done - len(self.losses) + 1
+            line += f", {verdict(self._expected, self.recipe, first, done, train, error)}"
+        self.progress.say(line)
+        if sample:
+            self.progress.say(f"  it writes: {sample}")
+        self.losses = []
+
+    def _sample(self, done: int) -> str:
+        """The beginning of a document, drawn with a generator of its own: the run's random numbers stay as they are."""
+        generator = torch.Generator(self.model.model.embed_tokens.weight.device).manual_seed(done)
+        [ids] = generate(self.model, [[SEPARATOR]], SAMPLE_TOKENS, [SEPARATOR], Sampler(1.0, top_p=0.9), generator)
+        return repr(self.decode(ids))[1:-1][:SHOWN_CHARS] if self.decode is not None else ""
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on as if nothing had happened."""
+        recent = list(self._detector.recent)
+        return {"curve": self.curve, "losses": self.losses, "spikes": self.spikes, "recent": recent}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.curve, self.losses, self.spikes = state["curve"], state["losses"], state["spikes"]
+        self._detector.recent.extend(state["recent"])
+
+
+def _first_windows(shards: TokenShards, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first windows of the validation split, as (tokens, document starts)."""
+    tokens = np.asarray(shards.tokens("val")[: GLANCE * seq_len + 1])
+    starts = shards.starts("val")
+    return tokens, np.append(starts[starts < len(tokens)], len(tokens))

@@ -1,0 +1,169 @@
+"""The recipe ladder: from GPT-2's recipe to ours, one change a rung, every rung a DVC experiment.
+
+`python -m pipelines.recipe_ladder` queues the stage `rung` for every rung and seed (`dvc exp run --queue -S …`), lets
+two workers of one thread run the queue, and writes `data/experiments/recipe_ladder.json`. The experiments stay in
+DVC: `dvc exp show`. A rung that has its experiment already is not run again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from llmm import paths
+from llmm.errors import UserError
+from llmm.files import write_json
+
+STAGE = "llmm/training/pretraining/dvc.yaml:rung"
+METRICS = "data/metrics/rung.json"
+OUT = paths.DATA / "experiments" / "recipe_ladder.json"
+SEEDS = (0, 1, 2)
+SIZES = "presets/rung.yaml:"  # the parameters that belong to a rung's sizes stand there
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One change of the recipe. `kept` changes hold for every rung above; the others are tried on top of the ladder."""
+
+    name: str
+    what: str
+    changes: dict[str, str]
+    kept: bool = True
+
+
+GPT2 = {
+    "pretrain.positions": "learned", "pretrain.norm": "layer", "pretrain.qk_norm": "false", "pretrain.bias": "true",
+    "pretrain.feed_forward": "gelu_tanh", SIZES + "pretrain.d_ff": "512", "pretrain.zero_init": "false",
+    "pretrain.optimizer": "adamw", "pretrain.adamw_lr": "0.003", "pretrain.schedule": "cosine",
+    SIZES + "pretrain.batch_size": "16", SIZES + "pretrain.steps": "60", SIZES + "pretrain.warmup_steps": "6",
+}  # fmt: skip
+
+LADDER = (
+    Rung("gpt2", "GPT-2's architecture and recipe, its learning rate tuned", GPT2),
+    Rung("lr-up", "the same, AdamW 0.006", {"pretrain.adamw_lr": "0.006"}, kept=False),
+    Rung("lr-down", "the same, AdamW 0.0015", {"pretrain.adamw_lr": "0.0015"}, kept=False),
+    Rung("batch", "half the batch, twice the steps", {
+        SIZES + "pretrain.batch_size": "8", SIZES + "pretrain.steps": "120", SIZES + "pretrain.warmup_steps": "12",
+    }),
+    Rung("rope", "RoPE for learned positions", {"pretrain.positions": "rope"}),
+    Rung("rms", "RMSNorm for LayerNorm, no biases", {"pretrain.norm": "rms", "pretrain.bias": "false"}),
+    Rung("swiglu", "SwiGLU for GELU, at as many parameters", {
+        "pretrain.feed_forward": "swiglu", SIZES + "pretrain.d_ff": "352",
+    }),
+    Rung("qk-norm", "queries and keys normalised", {"pretrain.qk_norm": "true"}),
+    Rung("zero-init", "blocks begin as the identity", {"pretrain.zero_init": "true"}),
+    Rung("wsd", "linear cooldown to zero for the cosine", {"pretrain.schedule": "wsd"}),
+    Rung("muon", "Muon for the matrices, AdamW 0.01 for the rest: the pipeline's recipe", {
+        "pretrain.optimizer": "muon", "pretrain.adamw_lr": "0.01",
+    }),
+    Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
+    Rung("muon-lr", "Muon 0.014, 0.02 in the pipeline", {"pretrain.muon_lr": "0.014"}, False),
+    Rung("untied", "a read-out of its own", {"pretrain.tie_embeddings": "false"}, False),
+    Rung("smaller-batch", "a quarter of GPT-2's batch", {
+        SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
+    }, False),
+)  # fmt: skip
+
+
+def changes_of(position: int) -> dict[str, str]:
+    """Everything that differs from params.yaml and the preset at the rung of this position."""
+    changes: dict[str, str] = {}
+    for rung in LADDER[:position]:
+        changes |= rung.changes if rung.kept else {}
+    return changes | LADDER[position].changes
+
+
+def main() -> None:
+    """Queue what has not been run, run the queue, write the table."""
+    wanted = {
+        f"rung-{rung.name}-{seed}": {**changes_of(position), "seed": str(seed)}
+        for position, rung in enumerate(LADDER)
+        for seed in SEEDS
+    }
+    there = _experiments()
+    missing = [name for name in wanted if name not in there]
+    for name in missing:
+        settings = [argument for key, value in wanted[name].items() for argument in ("-S", f"{key}={value}")]
+        _dvc("exp", "run", "--queue", "-n", name, *settings, STAGE)
+    if missing:
+        print(f"recipe ladder: {len(missing)} of {len(wanted)} rungs to run, two at a time")
+        _dvc("queue", "start", "-j", "2")
+        _wait(set(missing))
+    _write(_experiments())
+
+
+def _write(results: dict[str, dict[str, float]]) -> None:
+    rows = []
+    for position, rung in enumerate(LADDER):
+        runs = [results[f"rung-{rung.name}-{seed}"] for seed in SEEDS]
+        rows.append(
+            {
+                "rung": rung.name,
+                "changed": rung.what,
+                "kept": rung.kept,
+                "settings": changes_of(position),
+                "tokens": runs[0]["tokens"],
+                "parameters": runs[0]["parameters"],
+                "val_nats_per_token": [run["val_nats_per_token"] for run in runs],
+                "val_bits_per_byte": [run["val_bits_per_byte"] for run in runs],
+            }
+        )
+    write_json(OUT, rows)
+    print(f"recipe ladder: {OUT}")
+
+
+def _experiments() -> dict[str, dict[str, float]]:
+    """Metrics of every rung's experiment that there is, by its name."""
+    listed = _dvc("exp", "list", "--name-only").split()
+    found = {}
+    for name in listed:
+        if name.startswith("rung-"):
+            content = subprocess.run(
+                ["git", "show", f"{_revision(name)}:{METRICS}"], capture_output=True, text=True, check=False
+            )
+            if content.returncode == 0:
+                found[name] = json.loads(content.stdout)
+    return found
+
+
+def _revision(name: str) -> str:
+    """The commit of an experiment of the commit at hand."""
+    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True)
+    return next(ref for ref in refs.stdout.split() if ref.endswith(f"/{name}"))
+
+
+def _wait(names: set[str]) -> None:
+    """Follow the queue until every one of `names` has succeeded. Raises UserError where one has failed."""
+    done: set[str] = set()
+    while names - done:
+        time.sleep(5)
+        states = _queue()
+        if failed := sorted(name for name in names if states.get(name) == "Failed"):
+            raise UserError(f"the experiment {failed[0]} failed: dvc queue logs {failed[0]}")
+        for name in sorted(name for name in names - done if states.get(name) == "Success"):
+            done.add(name)
+            print(f"recipe ladder: {len(done)}/{len(names)}  {name}", flush=True)
+
+
+def _queue() -> dict[str, str]:
+    """State of every task of DVC's queue, by name."""
+    rows = [line.split() for line in _dvc("queue", "status").splitlines()[1:]]
+    return {row[1]: row[-1] for row in rows if len(row) >= 4}
+
+
+def _dvc(*arguments: str) -> str:
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, env=one_thread, check=False)
+    if done.returncode:
+        raise UserError(f"dvc {' '.join(arguments[:3])}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"recipe ladder: {error}", file=sys.stderr)
+        sys.exit(1)
