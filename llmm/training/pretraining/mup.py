@@ -30,12 +30,13 @@ class Factors:
     lr: float = 1.0
 
 
-def factors(config: GPTConfig, base: GPTConfig) -> dict[str, Factors]:
-    """name -> factors under AdamW, for a model of `config` whose learning rate was tuned at `base`: README, table 4.7.
+def factors(model: GPT, base: GPTConfig) -> dict[str, Factors]:
+    """Parameter's name -> factors under AdamW, for a model whose learning rate was tuned at `base`: README, table 4.7.
 
     `init` is a factor on what `GPT.init_weights` draws, where matrices have a variance of 1 / fan-in already. Raises
     UserError where the attention has no QK-norm: its gain is where 1 / head width goes.
     """
+    config = model.config
     if not config.qk_norm and config.d_head != base.d_head:
         raise UserError("wider heads need 1 / head width in attention, which goes into the gain of a QK-norm")
     width = config.d_model / base.d_model
@@ -48,22 +49,21 @@ def factors(config: GPTConfig, base: GPTConfig) -> dict[str, Factors]:
         "model.norm.weight": Factors(1 / width, 1 / width),
         "model.norm.bias": Factors(lr=1 / width),
     }
-    with torch.device("meta"):
-        names = [name for name, _ in GPT(config).named_parameters()]
+    names = [name for name, _ in model.named_parameters()]
     return {name: next((found for end, found in by_kind.items() if name.endswith(end)), Factors()) for name in names}
 
 
 @torch.no_grad()
 def scale_init(model: GPT, base: GPTConfig) -> None:
     """Bring freshly drawn weights into the parametrisation, in place."""
-    by_name = factors(model.config, base)
+    by_name = factors(model, base)
     for name, parameter in model.named_parameters():
         parameter.mul_(by_name[name].init)
 
 
 def parameter_groups(model: GPT, lr: float, base: GPTConfig) -> list[dict[str, Any]]:
     """Groups for AdamW, one for each learning rate: {"params", "lr"}, where `lr` is the rate tuned at `base`."""
-    by_name = factors(model.config, base)
+    by_name = factors(model, base)
     groups: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         groups[by_name[name].lr].append(parameter)
