@@ -66,10 +66,7 @@ def flops_error(seq_len: int = 24) -> float:
         config = _config(32, 2, n_kv_head=heads, tie_embeddings=tied, context_len=64)
         ids_BT = _ids(3, seq_len)
         model = _model(config)
-        with (
-            FlopCounterMode(display=False) as counter,
-            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-        ):
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             _loss(model, ids_BT).backward()
         tokens = 3 * seq_len
         ours = expect_number("training_flops", training_flops(config, tokens, seq_len))
@@ -211,7 +208,7 @@ def trade_off_error() -> float:
 
 
 def factor_faults() -> int:
-    """Parameters whose factors are not those of README, table 4.7, for a model four times as wide with wider heads."""
+    """Parameters whose factors are not those of README (4.7), for a model four times as wide with wider heads."""
     base = _config(16, 1)
     wide = GPTConfig(V, 1, 2, 2, 64, 192, 32)  # width ×4; 2 heads of 32 for 2 of 8: their output ×4; d_ff ×6
     model = _model(wide)
@@ -365,7 +362,7 @@ def data_faults() -> int:
 
 
 def checkpoint_faults() -> int:
-    """Checkpoints lost or half-written where the process is killed in mid-save, and those of another run that are found."""
+    """Checkpoints lost or half-written by a process killed in mid-save, and those of another run that are found."""
     faults = 0
     with _folder():
         mine = Checkpoints("pretrain", {"steps": 1, "seed": 0})

@@ -31,7 +31,7 @@ class Factors:
 
 
 def factors(model: GPT, base: GPTConfig) -> dict[str, Factors]:
-    """Parameter's name -> factors under AdamW, for a model whose learning rate was tuned at `base`: README, table 4.7.
+    """Parameter's name -> factors under AdamW, for a model whose learning rate was tuned at `base`: README (4.7).
 
     `init` is a factor on what `GPT.init_weights` draws, where matrices have a variance of 1 / fan-in already. Raises
     UserError where the attention has no QK-norm: its gain is where 1 / head width goes.

@@ -79,7 +79,7 @@ class TradeOff:
         return self.fewest_steps * (1 + self.critical_batch / batch)
 
     def examples(self, batch: float) -> float:
-        """E(B) = E_min (1 + B / B_crit)."""
+        """E(B) = E_min (1 + B / B_crit), README (3.9)."""
         return self.fewest_examples * (1 + batch / self.critical_batch)
 
 
