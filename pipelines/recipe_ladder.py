@@ -19,6 +19,7 @@ from llmm.files import write_json
 STAGE = "llmm/training/pretraining/dvc.yaml:rung"
 METRICS = "data/metrics/rung.json"
 OUT = paths.DATA / "experiments" / "recipe_ladder.json"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}  # two workers, two cores
 SEEDS = (0, 1, 2)
 SIZES = "presets/rung.yaml:"  # the parameters that belong to a rung's sizes stand there
 
@@ -89,7 +90,8 @@ def main() -> None:
         _dvc("exp", "run", "--queue", "-n", name, *settings, STAGE)
     if missing:
         print(f"recipe ladder: {len(missing)} of {len(wanted)} rungs to run, two at a time")
-        _dvc("queue", "start", "-j", "2")
+        # the workers live on and hold its output, so nobody may wait for that to end
+        subprocess.run(["dvc", "queue", "start", "-j", "2"], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
         _wait(set(missing))
     _write(_experiments())
 
@@ -154,8 +156,7 @@ def _queue() -> dict[str, str]:
 
 
 def _dvc(*arguments: str) -> str:
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, env=one_thread, check=False)
+    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     if done.returncode:
         raise UserError(f"dvc {' '.join(arguments[:3])}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

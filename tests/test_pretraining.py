@@ -17,10 +17,15 @@ from hypothesis import strategies as st
 from llmm import lineage
 from llmm.errors import UserError
 from llmm.params import load_params
+from llmm.training.pretraining.accumulation import MicroBatch, accumulate
 from llmm.training.pretraining.bits_per_byte import score, token_bytes
+from llmm.training.pretraining.characters import character_shards
 from llmm.training.pretraining.checkpoint import Checkpoints, work_folder
 from llmm.training.pretraining.data import ShardWriter, TokenShards
+from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share
+from llmm.training.pretraining.spikes import SpikeDetector
 from llmm.training.pretraining.trainer import train
+from llmm.training.pretraining.verdict import ExpectedCurve, verdict
 from llmm.training.pretraining.windows import Windows
 from llmm.training.tokenizer.bpe import train_tokenizer
 from llmm.training.tokenizer.folder import load_tokenizer, write_tokenizer
@@ -191,12 +196,254 @@ def test_accumulation_takes_the_same_step_as_one_batch(opened):
         assert (a - b).abs().max() <= 1e-4
 
 
-def test_a_loss_that_is_no_number_stops_the_run_in_one_line(opened, monkeypatch):
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 9), st.integers(1, 10), st.integers(0, 99))
+def test_accumulated_gradients_are_those_of_the_whole_batch(rows, micro_batch, seed):
+    torch.manual_seed(seed)
+    weight = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    ids = torch.randn(rows, 5, dtype=torch.float64)
+
+    def loss_of(part):
+        return (part @ weight).square().mean()
+
+    [whole] = torch.autograd.grad(loss_of(ids), [weight])
+    loss = accumulate(loss_of, ids, micro_batch)
+    assert loss.item() == pytest.approx(loss_of(ids).item(), rel=1e-12)
+    assert (weight.grad - whole).abs().max() <= 1e-12
+
+
+def test_micro_batches_halve_until_they_fit_and_the_failed_attempts_leave_no_trace():
+    weight, ids, tried = torch.ones(4, requires_grad=True), torch.randn(8, 4), []
+
+    def loss_of(part):
+        tried.append(len(part))
+        if len(tried) > 1 and len(part) > 2:  # the first part of the first attempt fits, and leaves a gradient
+            raise torch.OutOfMemoryError("not today")
+        return (part @ weight).mean()
+
+    def clear():
+        weight.grad = None
+
+    said = []
+    micro_batch = MicroBatch(5, said.append)
+    loss = micro_batch.accumulate(loss_of, ids, clear)
+    assert micro_batch.rows == 2 and tried[0] == 5 and max(tried[-4:]) == 2
+    assert loss.item() == pytest.approx((ids @ weight).mean().item(), rel=1e-5)
+    assert torch.allclose(weight.grad, ids.mean(0), atol=1e-6)
+    assert len(said) == 1 and "micro-batches of 2 windows" in said[0]
+    with pytest.raises(UserError, match="memory is too short for one window of 3 tokens"):
+        micro_batch.accumulate(_too_large, ids, clear)
+    with pytest.raises(RuntimeError, match="another fault"):
+        micro_batch.accumulate(_faulty, ids, clear)
+
+
+def _too_large(part):
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+
+
+def _faulty(part):
+    raise RuntimeError("another fault")
+
+
+@pytest.mark.parametrize(
+    ("factor", "after", "what"), [("nan", 0, "loss is nan at step 0"), ("nan", 7, "loss is nan at step 7")]
+)
+def test_a_loss_that_is_no_number_stops_the_run_in_one_line(opened, tmp_path, monkeypatch, factor, after, what):
     from llmm.training.pretraining import trainer
 
-    monkeypatch.setattr(trainer, "next_token_loss", lambda model, ids: next(model.parameters()).sum() * float("nan"))
-    with pytest.raises(UserError, match=r"loss is nan at step 0: lower pretrain\.muon_lr"):
-        train(_recipe(), *opened, 0, torch.device("cpu"))
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    def loss_of(model, ids):
+        calls.append(1)
+        return trainer_loss(model, ids) * (float(factor) if len(calls) > after else 1.0)
+
+    trainer_loss = trainer.next_token_loss
+    monkeypatch.setattr(trainer, "next_token_loss", loss_of)
+    checkpoints = Checkpoints("pretrain", {})
+    with pytest.raises(UserError, match=rf"the {what}: lower pretrain\.muon_lr") as raised:
+        train(_recipe(), *opened, 0, torch.device("cpu"), checkpoints)
+    assert "\n" not in str(raised.value)
+    if after:
+        assert str(checkpoints.file) in str(raised.value)
+        assert all(weight.isfinite().all() for weight in checkpoints.load()["model"].values())
+
+
+def test_an_infinite_gradient_is_refused_before_it_reaches_the_weights(opened, tmp_path, monkeypatch):
+    """The loss of a step can be a number and its gradient none: the checkpoint of that step would be ruined."""
+    from llmm.training.pretraining import trainer
+
+    monkeypatch.chdir(tmp_path)
+    steps = []
+
+    def loss_of(model, ids):
+        steps.append(1)
+        loss = trainer_loss(model, ids)
+        if len(steps) == 4:  # the step whose checkpoint is saved
+            loss = loss + (next(model.parameters()).sum() * 0).sqrt()  # 0 with the gradient ∞ · 0
+        return loss
+
+    trainer_loss = trainer.next_token_loss
+    monkeypatch.setattr(trainer, "next_token_loss", loss_of)
+    checkpoints = Checkpoints("pretrain", {})
+    with pytest.raises(UserError, match="the norm of the gradient is nan at step 3"):
+        train(_recipe(checkpoint_every=2), *opened, 0, torch.device("cpu"), checkpoints)
+    assert checkpoints.load()["step"] == 2
+    assert all(weight.isfinite().all() for weight in checkpoints.load()["model"].values())
+
+
+def test_samples_on_the_way_change_nothing(opened, capsys):
+    silent, spoken = (
+        train(_recipe(dropout=0.1), *opened, 0, torch.device("cpu"), decode=decode)
+        for decode in (None, lambda ids: f"{len(ids)} tokens\n")
+    )
+    assert silent.curve == spoken.curve
+    for a, b in zip(silent.model.parameters(), spoken.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert "  it writes: 32 tokens\\n" in capsys.readouterr().out
+
+
+# is my loss normal?
+
+
+def test_a_spike_is_found_in_noise_and_noise_is_none():
+    rng = np.random.default_rng(0)
+    detector = SpikeDetector(window=50, threshold=8.0)
+    losses = 3.0 * np.arange(1, 2001) ** -0.1 + 0.05 * rng.standard_normal(2000)
+    losses[[300, 301, 1500]] += 1.0
+    assert [step for step, loss in enumerate(losses) if detector.update(loss)] == [300, 301, 1500]
+    flat = SpikeDetector(window=5)
+    assert [flat.update(loss) for loss in [2.0] * 6 + [2.1, 2.5, 1.0]] == [False] * 7 + [True, False]
+
+
+def _curve(recipe, **changes):
+    steps = list(range(50, 501, 50))
+    losses = [8 * step**-0.25 for step in steps]
+    fields = {"recipe": recipe.model_dump(), "vocab_size": 300, "text": "a text", "step": steps}
+    return ExpectedCurve(**{**fields, "loss": losses, "error": [0.01] * len(steps), **changes})
+
+
+def test_the_verdict_tells_a_normal_loss_from_others_and_names_what_differs():
+    recipe = _recipe(steps=500, batch_size=8, grad_accum_steps=4)
+    curve = _curve(recipe)
+    expected, band = curve.at(101, 150)
+    assert expected == pytest.approx(curve.loss[2], rel=0.01) and band < 0.15 * expected
+    assert verdict(curve, recipe, 101, 150, expected + 0.9 * band, 0.0).startswith("as expected")
+    assert "an easier text" in verdict(curve, recipe, 101, 150, expected - 1.1 * band, 0.0)
+    assert "the recipe is the same" in verdict(curve, recipe, 101, 150, expected + 1.5 * band, 0.0)
+    quarter = _recipe(steps=500, batch_size=8, muon_lr=0.5)
+    said = verdict(curve, quarter, 451, 500, curve.at(101, 150)[0], 0.0)
+    assert "the recipe was there at step 12" in said  # the middle of 101 … 150
+    assert "the effective batch is 0.25 of the recipe's; pretrain.muon_lr is 0.5, the recipe's 0.02" in said
+
+
+def test_a_curve_speaks_only_of_its_own_model_and_of_steps_that_compare(tmp_path):
+    recipe = _recipe(steps=500, cooldown_fraction=0.6)
+    curve = _curve(recipe)
+    assert curve.covers(recipe, 500)
+    longer = _recipe(steps=1000, cooldown_fraction=0.6)
+    assert curve.covers(longer, 200) and not curve.covers(longer, 250)
+    file = tmp_path / "curves.json"
+    fields = {name: getattr(curve, name) for name in ("recipe", "vocab_size", "text", "step", "loss", "error")}
+    file.write_text(json.dumps([{**fields, "train_bytes": 1000}]))
+    assert ExpectedCurve.for_run(recipe, 300, 1010, file) == curve
+    assert ExpectedCurve.for_run(recipe, 300, 2000, file) is None
+    assert ExpectedCurve.for_run(recipe, 301, 1000, file) is None
+    assert ExpectedCurve.for_run(_recipe(d_model=32), 300, 1000, file) is None
+    assert ExpectedCurve.for_run(recipe, 300, 1000, tmp_path / "nothing") is None
+
+
+def test_the_committed_curve_is_that_of_the_committed_run():
+    import csv
+
+    from llmm.training.pretraining.verdict import CURVES
+
+    [curve] = json.loads(CURVES.read_text())
+    with (ROOT / "data/plots/pretrain.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert curve["loss"] == [float(row["train_bits_per_byte"]) for row in rows]
+    assert curve["recipe"] == load_params(ROOT / "params.yaml").pretrain.model_dump()
+
+
+# recipes
+
+
+def test_the_switches_span_the_recipes(opened):
+    shards, _ = opened
+    for changes in (
+        {"positions": "learned", "norm": "layer", "qk_norm": False, "bias": True, "feed_forward": "gelu_tanh"},
+        {"norm": "layer", "feed_forward": "relu2"},
+    ):
+        model = build_model(_recipe(zero_init=False, **changes), shards.vocab_size, 0)
+        for key, value in changes.items():
+            assert getattr(model.config, key) == value
+        stream = [p for name, p in model.named_parameters() if name.endswith(("o_proj.weight", "down_proj.weight"))]
+        assert all(p.std().item() == pytest.approx(0.02 / np.sqrt(2), rel=0.2) for p in stream)
+    model = build_model(_recipe(), shards.vocab_size, 0)
+    for optimizer, kinds in (("muon", ["Muon", "AdamW"]), ("adamw", ["AdamW"])):
+        optimizers = build_optimizers(model, _recipe(optimizer=optimizer))
+        assert [type(o).__name__ for o in optimizers] == kinds
+        moved = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+        assert sorted(moved) == sorted(map(id, model.parameters()))
+    decays = {p.ndim: group["weight_decay"] for group in optimizers[0].param_groups for p in group["params"]}
+    assert decays == {2: 0.1, 1: 0.0}
+
+
+def test_the_schedules_end_where_they_say():
+    wsd, cosine = _recipe(steps=100, warmup_steps=10), _recipe(steps=100, warmup_steps=10, schedule="cosine")
+    for recipe in (wsd, cosine):
+        assert learning_rate_share(recipe, 0) == pytest.approx(1 / 11)
+        assert learning_rate_share(recipe, 10) == 1
+    assert learning_rate_share(wsd, 99) == pytest.approx(1 / 60)
+    assert learning_rate_share(cosine, 99) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_the_top_of_the_recipe_ladder_is_the_pipelines_recipe(monkeypatch):
+    from llmm.presets import params_of
+    from pipelines.recipe_ladder import LADDER, SIZES, changes_of
+
+    monkeypatch.chdir(ROOT)
+    top = max(position for position, rung in enumerate(LADDER) if rung.kept)
+    recipe = params_of("rung").pretrain.model_dump(mode="json")
+    for key, value in changes_of(top).items():
+        assert json.dumps(recipe[key.removeprefix(SIZES).removeprefix("pretrain.")]).strip('"') == value, key
+
+
+# a text of characters
+
+
+def test_characters_are_split_as_nanogpt_does(tmp_path):
+    text = "".join(f"line {i}: é and more\n" for i in range(200))
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    shards, bytes_of_id = character_shards(tmp_path / "text", tmp_path / "a")
+    cut = int(0.9 * len(text))
+    alphabet = sorted(set(text))
+    spelt = ["".join(alphabet[i - 1] for i in shards.tokens(split)[1:]) for split in ("train", "val")]
+    assert spelt == [text[:cut], text[cut:]]
+    assert shards.bytes("val") == len(text[cut:].encode()) == bytes_of_id[shards.tokens("val")].sum()
+    part, _ = character_shards(tmp_path / "text", tmp_path / "b", part=0.9)
+    seen = len(part.tokens("train")) + len(part.tokens("val")) - 2
+    assert seen <= cut  # nothing of what validates otherwise
+    with pytest.raises(UserError, match="nowhere is not there"):
+        character_shards(tmp_path / "nowhere", tmp_path / "c")
+
+
+@pytest.mark.slow
+def test_the_benchmark_keeps_its_time_and_beats_nothing_by_magic(tmp_path):
+    (tmp_path / "text").write_text("".join(TEXTS), encoding="utf-8")
+    command = [sys.executable, "-m", "llmm.cli", "bench", "pretrain", "--preset", "smoke", "--seconds", "12"]
+    done = subprocess.run(
+        [*command, "--seeds", "1", "--text", str(tmp_path / "text"), "--json"],
+        cwd=ROOT, env=_env(), capture_output=True, text=True,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    [run] = result["runs"]
+    assert run["wall_seconds"] < 16  # other work may be going on beside it
+    assert 0 < run["nats_per_character"] < 3 and result["mean"] == run["nats_per_character"]
+    assert 0 < result["baselines"]["Witten-Bell 5-gram"] < 3
+    refused = subprocess.run([*command[:-1], "5", "--text", str(tmp_path / "no")], cwd=ROOT, env=_env(),
+                             capture_output=True, text=True)  # fmt: skip
+    assert refused.returncode == 1 and "no is not there" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_another_recipe_never_finds_the_checkpoint(tmp_path, monkeypatch):
@@ -243,6 +490,57 @@ def test_killed_at_any_time_it_ends_in_the_same_bits(shards_folder):
         assert _weights(shards_folder) == straight
         assert not list((shards_folder / ".work/pretrain").glob("*/checkpoint.pt"))
     assert went_on > 0
+
+
+KILLED_OFTEN = """
+import hashlib, os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from llmm.params import load_params
+from llmm.training.pretraining.bits_per_byte import token_bytes
+from llmm.training.pretraining.checkpoint import Checkpoints
+from llmm.training.pretraining.data import TokenShards
+from llmm.training.pretraining.trainer import train
+from llmm.training.tokenizer.folder import load_tokenizer
+
+shards, bytes_of_token = TokenShards.open(Path("data/tokens")), token_bytes(load_tokenizer(Path("data/tokenizer")))
+sizes = {"n_layer": 1, "d_model": 16, "d_ff": 32, "seq_len": 16, "batch_size": 2, "steps": 400, "dropout": 0.1}
+recipe = load_params().pretrain.model_copy(update={**sizes, "warmup_steps": 5, "eval_every": 50, "checkpoint_every": 1})
+
+def child(name):
+    pid = os.fork()  # this process never computes, so its children may
+    if pid:
+        return pid
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    run = train(recipe, shards, bytes_of_token, 0, torch.device("cpu"), Checkpoints("often", {"name": name}))
+    state = b"".join(p.detach().numpy().tobytes() for p in run.model.parameters()) + repr(run.curve).encode()
+    Path(name).write_text(f"{hashlib.sha256(state).hexdigest()} {run.first_step}")
+    os._exit(0)
+
+os.waitpid(child("straight"), 0)
+rng, kills, seen = random.Random(0), 0, 0
+file = Checkpoints("often", {"name": "killed"}).file
+for _ in range(20):
+    pid = child("killed")
+    while not file.exists() or file.stat().st_mtime_ns == seen:  # it has got further than the one before
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.05))
+    os.kill(pid, signal.SIGKILL)
+    kills += os.waitpid(pid, 0)[1] == signal.SIGKILL
+    seen = file.stat().st_mtime_ns
+os.waitpid(child("killed"), 0)
+print(kills, *Path("straight").read_text().split(), *Path("killed").read_text().split())
+"""
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_it_ends_in_the_same_bits(shards_folder):
+    done = subprocess.run([sys.executable, "-c", KILLED_OFTEN], cwd=shards_folder, env=_env(), check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    kills, straight, first, killed, went_on_from = done.stdout.split()
+    assert (kills, first) == ("20", "0") and int(went_on_from) > 0
+    assert killed == straight
 
 
 @pytest.mark.slow

@@ -19,12 +19,12 @@ def accumulate(loss_of: LossOf, ids_BT: Tensor, micro_batch: int) -> Tensor:
 
     Returns the mean loss, detached. Every row must weigh the same in its part's mean, as windows of one length do.
     """
-    total = torch.zeros((), device=ids_BT.device)
+    shares = []
     for part_bT in ids_BT.split(micro_batch):
         loss = loss_of(part_bT) * (len(part_bT) / len(ids_BT))
         loss.backward()
-        total += loss.detach()
-    return total
+        shares.append(loss.detach())
+    return torch.stack(shares).sum()
 
 
 class MicroBatch:
