@@ -281,10 +281,10 @@ def coordinate_check(figures: Path) -> Record:
 
 BATCHES = (1, 4, 16, 64, 256)  # windows
 SHORT = 32  # tokens in a window
-TARGET = 2.3  # nats
+TARGET = 2.8  # nats
 PEAK = 0.008  # learning rate at 16 windows; it grows like the root of the batch
 WARM_UP_STEPS = 10
-MOST_STEPS = 4000
+MOST_STEPS = 3000
 
 
 def critical_batch(figures: Path) -> Record:
@@ -352,7 +352,7 @@ def _steps_to_target(batch: int, factor: float, seed: int) -> float:
     before, seen, look = math.log(V), 0, 5.0
     for step, _ in enumerate(training(model, [optimizer], windows, MOST_STEPS, _rise), start=1):
         if step >= look:
-            nats = validation_nats(model, SHORT, 96)
+            nats = validation_nats(model, SHORT, GLANCE)
             if nats <= TARGET:
                 return seen + (step - seen) * (before - TARGET) / (before - nats)
             before, seen, look = nats, step, step * 1.04 + 1
@@ -367,7 +367,7 @@ def _noise_on_the_way(seed: int) -> list[float]:
     optimizer = AdamW(list(model.parameters()), PEAK, (0.9, 0.95))
     found = []
     for step, _ in enumerate(training(model, [optimizer], windows, MOST_STEPS, _rise), start=1):
-        reached = step % 10 == 0 and step > 20 and validation_nats(model, SHORT, 96) <= TARGET
+        reached = step % 10 == 0 and step > 20 and validation_nats(model, SHORT, GLANCE) <= TARGET
         if step == 20 or reached:
             found.append(_noise_scale(model, measured))
         if reached:
