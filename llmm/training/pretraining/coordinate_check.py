@@ -1,7 +1,7 @@
 """How far do features move in the first steps, and does that depend on the width? The test of a parametrisation.
 
 Under maximal updates every activation moves by an amount that no width changes, so log movement against log width has
-slope 0 (README 4.3); where a slope is positive, training a wider model at that learning rate ends in divergence, where it is
+slope 0 (README 4.3). Where it is positive, training a wider model at that learning rate ends in divergence; where it is
 negative, that part of a wide model learns nothing. Source: Yang et al. 2022 (2203.03466), section 6 and appendix D.1.
 """
 

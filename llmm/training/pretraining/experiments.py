@@ -281,7 +281,7 @@ def coordinate_check(figures: Path) -> Record:
 
 BATCHES = (1, 4, 16, 64, 256)  # windows
 SHORT = 32  # tokens in a window
-TARGET = 2.8  # nats
+TARGET = 2.4  # nats
 PEAK = 0.008  # learning rate at 16 windows; it grows like the root of the batch
 WARM_UP_STEPS = 10
 MOST_STEPS = 3000

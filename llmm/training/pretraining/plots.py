@@ -89,8 +89,12 @@ def coordinate_check(
                         linewidth=1.8 if is_logits else 0.9)  # fmt: skip
             if is_logits:
                 slope = metrics[keys[name]]["logits"]["mean"]
-                axes.annotate(f"logits: width^{slope:.2f}", (widths[-1], means[-1]), (0, 8),
-                              textcoords="offset points", ha="right", color=OURS)  # fmt: skip
+                label = f"logits: width to the power {slope:.2f}"
+                axes.annotate(label, (widths[0], means[0]), (0, 34 if slope > 0.3 else 8), textcoords="offset points",
+                              color=OURS)  # fmt: skip
+            elif place == "layers.0.mlp" and name == "μP":
+                axes.annotate("grey: what each branch adds", (widths[-1], means[-1]), (0, 14),
+                              textcoords="offset points", ha="right", color=BASELINE_COLOUR)  # fmt: skip
         axes.set(xlabel="width")
         axes.set_xticks(widths, map(str, widths))
         axes.minorticks_off()
@@ -99,7 +103,7 @@ def coordinate_check(
     for axes in panels:
         axes.set_ylim(low, high)
     panels[0].set_ylabel("change in four steps, root mean square")
-    panels[0].set_title("Standard: do wide models move further? (grey: branches)")
+    panels[0].set_title("Standard: do wide models move further?")
     panels[1].set_title("μP: do all move equally far?")
     return save_figure(figure, path)
 
@@ -111,8 +115,9 @@ def critical_batch(steps: dict[int, float], curve: TradeOff, metrics: dict[str, 
     axes.loglog([curve.examples(b) for b in grid], [curve.steps(b) for b in grid], color=OURS, linewidth=1.4)
     for batch, needed in steps.items():
         axes.plot(batch * needed, needed, "o", color=OURS, markersize=5)
-        axes.annotate(f"batch {batch}: {needed:,.0f} steps", (batch * needed, needed), (8, 4),
-                      textcoords="offset points", fontsize=8)  # fmt: skip
+        side = (9, 4) if needed > curve.steps(batch) else (-9, -10)  # away from the curve
+        axes.annotate(f"batch {batch}: {needed:,.0f} steps", (batch * needed, needed), side, fontsize=8,
+                      textcoords="offset points", ha="left" if side[0] > 0 else "right")  # fmt: skip
     axes.axhline(curve.fewest_steps, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
     axes.axvline(curve.fewest_examples, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
     top, right = axes.get_ylim()[1], axes.get_xlim()[1]
@@ -129,6 +134,9 @@ def critical_batch(steps: dict[int, float], curve: TradeOff, metrics: dict[str, 
         arrowprops={"arrowstyle": "-", "color": WARM, "linewidth": 0.6},
     )  # fmt: skip
     axes.set(xlabel="windows to the same loss", ylabel="steps to the same loss")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
+        axis.set_minor_formatter("")
     axes.set_title("What does a larger batch buy? Steps, until it buys no more")
     return save_figure(figure, path)
 

@@ -22,7 +22,7 @@ STARTS = {
     "coefficient": (0.0, 5.0, 10.0, 15.0),
     "exponent": (0.2, 0.5, 1.0),
 }
-REFINED = 16  # starts, the best of the grid, that L-BFGS goes on from
+REFINED = 8  # starts, the best of the grid, that L-BFGS goes on from
 
 
 @dataclass(frozen=True)
