@@ -91,6 +91,7 @@ class PretrainParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     dtype: Literal["auto", "float32", "bfloat16"]
     compile: bool
+    parallel: Literal["ddp", "fsdp"]
     eval_every: Count
     checkpoint_every: Count
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import fmean, stdev
 
 from llmm import paths
 from llmm.files import read_json, write_text
@@ -80,6 +81,52 @@ def finetune_search(_: Summary) -> str:
     return "\n".join([*rows, ""])
 
 
+def recipe_ladder(_: Summary) -> str:
+    """Every rung from GPT-2's recipe to ours: mean and deviation over seeds, and what it gains over the rung above."""
+    columns = "rung | change | nats a token, validation | against the last kept rung | bits per byte | parameters"
+    rows = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    below = None
+    for run in read_json(paths.DATA / "experiments" / "recipe_ladder.json"):
+        losses = run["val_nats_per_token"]
+        mean = fmean(losses)
+        gain = "" if below is None else f"{mean - below:+.3f}"
+        name = run["rung"] if run["kept"] else f"({run['rung']})"
+        figures = f"{mean:.3f} ± {stdev(losses):.3f} | {gain} | {fmean(run['val_bits_per_byte']):.3f}"
+        rows.append(f"| {name} | {run['changed']} | {figures} | {run['parameters']:,} |")
+        below = mean if run["kept"] else below
+    return "\n".join([*rows, "", "In brackets: tried on top of the last kept rung, and not kept.", ""])
+
+
+def shakespeare(_: Summary) -> str:
+    """What `llmm bench pretrain --preset shakespeare` found, each seed by itself."""
+    columns = (
+        "allowed | seed | nats a character, whole validation split | training | wall time | tokens | tokens a second"
+    )
+    rows = [f"| {columns} |", "|---|---|---|---|---|---|---|"]
+    for file in sorted(
+        (paths.DATA / "experiments").glob("shakespeare_*.json"), key=lambda f: int(f.stem.split("_")[1])
+    ):
+        result = read_json(file)
+        for run in result["runs"]:
+            figures = f"{run['nats_per_character']:.4f} | {run['training']:.3f} | {run['wall_seconds']:.1f} s"
+            counts = f"{run['tokens']:,} | {run['tokens_per_second']:,}"
+            rows.append(f"| {result['seconds']:.0f} s | {run['seed']} | {figures} | {counts} |")
+        rows.append(
+            f"| {result['seconds']:.0f} s | mean | **{result['mean']:.4f}** ± {result['deviation']:.4f} | | | | |"
+        )
+    beside = "; ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
+    return "\n".join([*rows, "", f"Beside it, same split: {beside}.", ""])
+
+
+def shakespeare_search(_: Summary) -> str:
+    """The runs that chose the preset `shakespeare`, on a part of the training split."""
+    rows = ["| changed | tokens | parameters | nats a character, held out | training |", "|---|---|---|---|---|"]
+    for run in read_json(paths.DATA / "experiments" / "search_characters.json"):
+        figures = f"{run['parameters']:,} | {run['held_out_nats']:.4f} | {run['training']:.3f}"
+        rows.append(f"| {run['changed']} | {run['tokens']:,} | {figures} |")
+    return "\n".join([*rows, ""])
+
+
 PARTS: dict[str, Callable[[Summary], str]] = {
     "results": results,
     "costs": costs,
@@ -87,6 +134,9 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-verdict": retrieval_verdict,
     "recipe-search": recipe_search,
     "finetune-search": finetune_search,
+    "recipe-ladder": recipe_ladder,
+    "shakespeare": shakespeare,
+    "shakespeare-search": shakespeare_search,
 }
 
 

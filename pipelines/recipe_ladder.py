@@ -2,7 +2,8 @@
 
 `python -m pipelines.recipe_ladder` queues the stage `rung` for every rung and seed (`dvc exp run --queue -S …`), lets
 two workers of one thread run the queue, and writes `data/experiments/recipe_ladder.json`. The experiments stay in
-DVC: `dvc exp show`. A rung that has its experiment already is not run again.
+DVC: `dvc exp show`. A rung that has its experiment at this commit is not
+run again.
 """
 
 import json
@@ -11,15 +12,19 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
 from llmm import paths
 from llmm.errors import UserError
+from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
 from llmm.files import write_json
 
 STAGE = "llmm/training/pretraining/dvc.yaml:rung"
 METRICS = "data/metrics/rung.json"
 OUT = paths.DATA / "experiments" / "recipe_ladder.json"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}  # two workers, two cores
+FIGURE = paths.FIGURES / "pretraining" / "recipe_ladder.svg"
 SEEDS = (0, 1, 2)
 SIZES = "presets/rung.yaml:"  # the parameters that belong to a rung's sizes stand there
 
@@ -56,15 +61,15 @@ LADDER = (
     Rung("qk-norm", "queries and keys normalised", {"pretrain.qk_norm": "true"}),
     Rung("zero-init", "blocks begin as the identity", {"pretrain.zero_init": "true"}),
     Rung("wsd", "linear cooldown to zero for the cosine", {"pretrain.schedule": "wsd"}),
-    Rung("muon", "Muon for the matrices, AdamW 0.01 for the rest: the pipeline's recipe", {
-        "pretrain.optimizer": "muon", "pretrain.adamw_lr": "0.01",
+    Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest", {
+        "pretrain.optimizer": "muon", "pretrain.muon_lr": "0.02", "pretrain.adamw_lr": "0.01",
     }),
     Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
-    Rung("muon-lr", "Muon 0.014, 0.02 in the pipeline", {"pretrain.muon_lr": "0.014"}, False),
     Rung("untied", "a read-out of its own", {"pretrain.tie_embeddings": "false"}, False),
     Rung("smaller-batch", "a quarter of GPT-2's batch", {
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),
+    Rung("muon-lr", "Muon 0.014: the pipeline's recipe", {"pretrain.muon_lr": "0.014"}),
 )  # fmt: skip
 
 
@@ -87,7 +92,7 @@ def main() -> None:
     missing = [name for name in wanted if name not in there]
     for name in missing:
         settings = [argument for key, value in wanted[name].items() for argument in ("-S", f"{key}={value}")]
-        _dvc("exp", "run", "--queue", "-n", name, *settings, STAGE)
+        _dvc("exp", "run", "--queue", "--single-item", "-n", name, *settings, STAGE)  # no new split for a seed
     if missing:
         print(f"recipe ladder: {len(missing)} of {len(wanted)} rungs to run, two at a time")
         # the workers live on and hold its output, so nobody may wait for that to end
@@ -113,7 +118,24 @@ def _write(results: dict[str, dict[str, float]]) -> None:
             }
         )
     write_json(OUT, rows)
+    draw(rows)
     print(f"recipe ladder: {OUT}")
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """The loss of every rung, one dot a seed: which change of the recipe pays?"""
+    figure, axes = new_figure(height=5.0)
+    for position, row in enumerate(rows):
+        place, colour = len(rows) - position, OURS if row["kept"] else BASELINE_COLOUR
+        losses = row["val_nats_per_token"]
+        axes.plot(losses, [place] * len(losses), "o", color=colour, markersize=4, alpha=0.7)
+        axes.plot([fmean(losses)] * 2, [place - 0.3, place + 0.3], color=colour)
+    axes.set_yticks(range(len(rows), 0, -1), [row["changed"] for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_color("black" if row["kept"] else BASELINE_COLOUR)
+    axes.set(xlabel="nats a token, whole validation split (blue: kept for all rungs below; grey: tried, not kept)")
+    axes.set_title("Which change of the recipe pays, at equal tokens?")
+    save_figure(figure, FIGURE)
 
 
 def _experiments() -> dict[str, dict[str, float]]:

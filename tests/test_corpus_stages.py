@@ -61,6 +61,9 @@ def test_from_source_to_tokens(project: Path) -> None:
         assert len(text.encode()) == shards.bytes(split) == metrics["bytes"][split]
         assert len(shards.starts(split)) - 1 == metrics["documents"][split] > 0
 
+    for stage in ("prepare", "tokenize"):
+        assert json.loads((project / f"data/timings/{stage}.json").read_text())["mb_per_second"] > 0
+
     # an unchanged source leaves its record alone, a changed one is noticed, by `prepare` too
     record = project / "data" / "source.json"
     os.utime(record, (0, 0))

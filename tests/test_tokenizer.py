@@ -3,8 +3,11 @@
 import itertools
 import math
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -13,10 +16,11 @@ from derivations import assert_derivations_are_tested
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmm.training.tokenizer import checks
-from llmm.training.tokenizer.bench import in_turns, long_word_growth
+from llmm.training.tokenizer import checks, counting
+from llmm.training.tokenizer.bench import helpers_memory, in_turns, long_word_growth
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.codec import ByteLevelBPE
+from llmm.training.tokenizer.counting import SHARE, count_words_in_processes, processes_for
 from llmm.training.tokenizer.export import to_ranks, to_tokenizers, write_ranks
 from llmm.training.tokenizer.naive import encode_naive, train_naive
 from llmm.training.tokenizer.ngram import witten_bell_nats
@@ -120,6 +124,53 @@ def test_a_merge_saves_one_symbol_for_each_occurrence(words):
         assert size(before) - greedy_size(before, 1) == merge.frequency
 
 
+# --- counting in several processes ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.lists(st.tuples(st.text("ab1. \n\té日", max_size=12), st.sampled_from([0, 1, 20_000])), max_size=5))
+def test_processes_count_what_one_counts(parts):
+    texts = [text * n for text, n in parts]
+    assert list(count_words_in_processes(texts, 2).items()) == list(count_words(texts).items())
+
+
+def test_processes_count_the_same_in_the_same_order():
+    assert checks.counting_faults() == 0
+    assert count_words_in_processes([], 3) == count_words_in_processes(["", ""], 2) == {}
+
+
+def test_others_count_a_share_and_where_they_fail_this_process_counts_all(monkeypatch):
+    texts = ["one two ", "two three "] * 3
+    started = []
+
+    def start(command, **keywords):
+        started.append(command)
+        return Popen(commands.pop(0) or command, **keywords)
+
+    monkeypatch.setattr(counting.subprocess, "Popen", start)
+    here = []
+    monkeypatch.setattr(counting, "count_words", lambda parts: here.append(list(parts)) or count_words(here[-1]))
+    commands = [None, None]
+    assert count_words_in_processes(texts, 3) == count_words(texts)
+    assert here == [texts[4:]], "this process counts the last share only"
+    commands = [None, [sys.executable, "-c", "raise SystemExit(1)"]]
+    assert count_words_in_processes(texts, 3) == count_words(texts)
+    assert here[-1] == texts
+    commands = [["/no/such/program"]]
+    assert count_words_in_processes(texts, 2) == count_words(texts)
+    assert len(started) == 5
+    assert here[-1] == texts
+
+
+def test_small_texts_and_single_cores_start_no_process(monkeypatch):
+    monkeypatch.setattr(counting, "usable_cores", lambda: 4)
+    assert processes_for(["a" * (2 * SHARE - 1)]) == processes_for([]) == 1
+    assert processes_for(["a" * SHARE] * 2) == 2
+    assert processes_for(["a"] * (9 * SHARE)) == 4
+    monkeypatch.setattr(counting, "usable_cores", lambda: 1)
+    assert processes_for(["a" * SHARE] * 9) == 1
+
+
 # --- 2: exact counts --------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +249,11 @@ def test_too_few_words_give_fewer_merges():
 
 def test_memory_is_at_most_three_times_the_text():
     assert checks.training_memory_ratio() <= 3
+
+
+def test_memory_of_the_processes_that_count_is_seen():
+    block = [sys.executable, "-c", "data = b'x' * 50_000_000; import time; time.sleep(0.5)"]
+    assert 50_000_000 < helpers_memory(lambda: subprocess.run(block, check=True)) < 80_000_000
 
 
 # --- 3: encoding ------------------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ Jaccard similarity s of their sets; cut into b bands of r numbers, two documents
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,17 +33,22 @@ def drop_exact(texts: Sequence[str]) -> list[int]:
 
 
 def drop_near(texts: Sequence[str], similarity: float) -> list[int]:
-    """Indices of the texts whose Jaccard similarity to every kept earlier one is below `similarity`."""
+    """Indices of the texts whose Jaccard similarity to every kept earlier one is below `similarity`.
+
+    Of each text 128 numbers are held, and not its set: those of the few candidates are made again. A text is compared
+    with kept ones only, so that n copies of one text are n comparisons.
+    """
     shingles = Shingler()
-    sets = [shingles(text) for text in texts]
-    twins: dict[int, set[int]] = defaultdict(set)
-    for first, second in _candidates(sets, similarity):
-        if jaccard(sets[first], sets[second]) >= similarity:
-            twins[second].add(first)
+    kept_in: dict[tuple[int, int], list[int]] = defaultdict(list)
     dropped: set[int] = set()
-    for index in sorted(twins):
-        if twins[index] - dropped:
+    for index, groups in _shared_bands(map(shingles, texts), similarity):
+        own = shingles(texts[index])
+        rivals = sorted({earlier for group in groups for earlier in kept_in[group]})
+        if any(jaccard(shingles(texts[earlier]), own) >= similarity for earlier in rivals):
             dropped.add(index)
+        else:
+            for group in groups:
+                kept_in[group].append(index)
     return [index for index in range(len(texts)) if index not in dropped]
 
 
@@ -93,13 +97,16 @@ def _rows_per_band(similarity: float) -> int:
     return 1
 
 
-def _candidates(sets: list[Shingles], similarity: float) -> list[tuple[int, int]]:
-    """Pairs (earlier, later) that share a band, in order."""
+def _shared_bands(sets: Iterable[Shingles], similarity: float) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Each set that has a band in common with another one, in order, with its groups: (band, number of its value)."""
     factors = np.random.default_rng(1).integers(1, 2**63, PERMUTATIONS, dtype=np.uint64) | np.uint64(1)
+    signatures = np.array([_signature(runs, factors) for runs in sets], np.uint64).reshape(-1, PERMUTATIONS)
     rows = _rows_per_band(similarity)
-    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for index, runs in enumerate(sets):
-        signature = _signature(runs, factors)
-        for band in range(PERMUTATIONS // rows):
-            buckets[band, signature[band * rows : (band + 1) * rows].tobytes()].append(index)
-    return sorted({pair for members in buckets.values() if len(members) > 1 for pair in combinations(members, 2)})
+    groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for band in range(PERMUTATIONS // rows):
+        part = signatures[:, band * rows : (band + 1) * rows]
+        _, group, sizes = np.unique(part, axis=0, return_inverse=True, return_counts=True)
+        group = group.reshape(-1)
+        for index in np.flatnonzero(sizes[group] > 1).tolist():
+            groups[index].append((band, int(group[index])))
+    yield from sorted(groups.items())

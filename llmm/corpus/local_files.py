@@ -59,7 +59,7 @@ class FilesSource:
             raise UserError(
                 f"corpus.path: {self.path} {what} of a known kind ({_kinds()}): {len(found)} others are there"
             )
-        return known, [file for file in found if file not in known]
+        return known, [file for file in found if file[1].suffix.lower() not in SUFFIXES]
 
     def _read_file(self, name: str, path: Path, skipped: Skipped) -> Iterator[SourceDocument]:
         suffix = path.suffix.lower()

@@ -19,6 +19,7 @@ from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from llmm.cores import usable_cores
 from llmm.ladder.overlay import Overlay, Source
 
 Item = TypeVar("Item")
@@ -121,7 +122,7 @@ def in_parallel(
 
     When the one who asks stops asking (Ctrl-C, SIGTERM, an error), all calls in progress end with their processes.
     """
-    with ThreadPoolExecutor(at_once or cores()) as pool:
+    with ThreadPoolExecutor(at_once or usable_cores()) as pool:
         futures: list[Future[Found]] = []
         try:
             for item in items:
@@ -132,11 +133,6 @@ def in_parallel(
             while wait([future for future in futures if not future.cancel()], timeout=0.1).not_done:
                 for pid in list(_RUNNING):
                     _kill_group(pid)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serve(call: Call, answer: connection.Connection) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from llmm.files import atomic_path, sha256_of
 from llmm.paths import WORK
@@ -47,3 +50,26 @@ class Checkpoints:
     def remove(self) -> None:
         """The run has succeeded: forget what it left on the way."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class WholeCheckpoints:
+    """A run's checkpoints in one file: written by the process that `leads`, read by every one."""
+
+    def __init__(self, checkpoints: Checkpoints, leads: bool) -> None:
+        self.checkpoints, self.leads = checkpoints, leads
+
+    def save(self, step: int, model: nn.Module, optimizers: Sequence[Optimizer], extra: Any) -> None:
+        """Make this the newest checkpoint; `extra` is whatever else the run has to remember."""
+        if self.leads:
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            self.checkpoints.save({"step": step, "model": model.state_dict(), "optimizers": states, "extra": extra})
+
+    def load(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> tuple[int, Any] | None:
+        """Put the newest checkpoint into model and optimizers; its step and `extra`. None where there is none."""
+        state = self.checkpoints.load()
+        if state is None:
+            return None
+        model.load_state_dict(state["model"], strict=True)
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        return state["step"], state["extra"]

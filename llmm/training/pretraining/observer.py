@@ -30,14 +30,14 @@ class Observer:
 
     def __init__(
         self,
-        model: GPT,
+        model: Callable[[], GPT],
         recipe: PretrainParams,
         shards: TokenShards,
         bytes_of_token: np.ndarray,
         progress: Progress,
         decode: Decode | None = None,
     ) -> None:
-        """`decode` turns ids into text; without it no samples are drawn."""
+        """`model` gives the model with whole weights; `decode` turns ids into text: without it no samples are drawn."""
         self.model, self.recipe, self.bytes_of_token = model, recipe, bytes_of_token
         self.progress, self.decode = progress, decode
         self.curve: list[dict[str, float]] = []
@@ -61,10 +61,11 @@ class Observer:
             self._look(done, learning_rate_share)
 
     def _look(self, done: int, learning_rate_share: float) -> None:
-        self.model.eval()
-        val = score(self.model, *self._glance, self.bytes_of_token, self.recipe.seq_len).bits_per_byte
-        sample = self._sample(done) if self.decode is not None else ""
-        self.model.train()
+        model = self.model()
+        model.eval()
+        val = score(model, *self._glance, self.bytes_of_token, self.recipe.seq_len).bits_per_byte
+        sample = _sample(model, done, self.decode) if self.decode is not None else ""
+        model.train()
         train = statistics.fmean(self.losses) * self._bits_per_nat
         error = statistics.pstdev(self.losses) * self._bits_per_nat / math.sqrt(len(self.losses))
         self.curve.append(
@@ -86,12 +87,6 @@ class Observer:
             self.progress.say(f"  it writes: {sample}")
         self.losses = []
 
-    def _sample(self, done: int) -> str:
-        """The beginning of a document, drawn with a generator of its own: the run's random numbers stay as they are."""
-        generator = torch.Generator(self.model.model.embed_tokens.weight.device).manual_seed(done)
-        [ids] = generate(self.model, [[SEPARATOR]], SAMPLE_TOKENS, [SEPARATOR], Sampler(1.0, top_p=0.9), generator)
-        return repr(self.decode(ids))[1:-1][:SHOWN_CHARS] if self.decode is not None else ""
-
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on as if nothing had happened."""
         recent = list(self._detector.recent)
@@ -101,6 +96,13 @@ class Observer:
         """Take back what `state` gave."""
         self.curve, self.losses, self.spikes = state["curve"], state["losses"], state["spikes"]
         self._detector.recent.extend(state["recent"])
+
+
+def _sample(model: GPT, done: int, decode: Decode) -> str:
+    """The beginning of a document, drawn with a generator of its own: the run's random numbers stay as they are."""
+    generator = torch.Generator(model.model.embed_tokens.weight.device).manual_seed(done)
+    [ids] = generate(model, [[SEPARATOR]], SAMPLE_TOKENS, [SEPARATOR], Sampler(1.0, top_p=0.9), generator)
+    return repr(decode(ids))[1:-1][:SHOWN_CHARS]
 
 
 def _first_windows(shards: TokenShards, seq_len: int) -> tuple[np.ndarray, np.ndarray]:

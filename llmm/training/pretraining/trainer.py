@@ -7,13 +7,10 @@ sums on a GPU is its own).
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.optim import Optimizer
 
 from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
@@ -22,6 +19,7 @@ from llmm.params import PretrainParams
 from llmm.training.pretraining.accumulation import MicroBatch
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.data import TokenShards
+from llmm.training.pretraining.distributed import processes
 from llmm.training.pretraining.observer import Decode, Observer
 from llmm.training.pretraining.progress import Progress
 from llmm.training.pretraining.recipe import (
@@ -64,17 +62,16 @@ def train(
     too short for one window, or where loss or gradient are no longer numbers: before the step that they would spoil, so
     that weights and the newest checkpoint are still good.
     """
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    group = processes(recipe.parallel)
     per_step = recipe.batch_size * recipe.grad_accum_steps
-    if per_step % world_size:
-        raise UserError(f"pretrain.batch_size × grad_accum_steps is not a multiple of the {world_size} processes")
+    if per_step % group.world_size:
+        raise UserError(f"pretrain.batch_size × grad_accum_steps is not a multiple of the {group.world_size} processes")
     windows = Windows(shards.tokens("train"), recipe.seq_len, per_step, seed)
-    model = build_model(recipe, shards.vocab_size, seed).to(device)
+    model = group.shard(build_model(recipe, shards.vocab_size, seed).to(device))
     dtype = pick_dtype(recipe.dtype, device)
-    optimizers = build_optimizers(model, recipe, dtype)
+    optimizers = group.adapt(build_optimizers(model, recipe, dtype))
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    state = checkpoints.load() if checkpoints is not None else None
-    first_step = state["step"] if state else 0
+    saver = group.saver(checkpoints) if checkpoints is not None else None
     compiled = recipe.compile and compiler_found(device)
     model_loss = torch.compile(next_token_loss) if compiled else next_token_loss
 
@@ -85,11 +82,13 @@ def train(
     def clear() -> None:
         model.zero_grad(set_to_none=True)
 
-    with Progress("pretrain", recipe.steps, first_step, silent=rank > 0) as progress:
-        observer = Observer(model, recipe, shards, bytes_of_token, progress, decode)
+    found = saver.load(model, optimizers) if saver is not None else None
+    first_step = found[0] if found else 0
+    with Progress("pretrain", recipe.steps, first_step, silent=group.rank > 0) as progress:
+        observer = Observer(lambda: group.whole(model), recipe, shards, bytes_of_token, progress, decode)
         micro_batch = MicroBatch(recipe.batch_size, progress.say)
-        if state:
-            _restore(state, model, optimizers, observer)
+        if found:
+            observer.restore(found[1])
             progress.say(f"going on from the checkpoint of step {first_step}")
         if recipe.compile and not compiled:
             progress.say("no C++ compiler found: training uncompiled, about a tenth slower")
@@ -97,21 +96,25 @@ def train(
             torch.manual_seed(seed * 1_000_003 + step)  # of dropout
             share = learning_rate_share(recipe, step)
             set_learning_rates(optimizers, peaks, share)
-            loss = micro_batch.accumulate(loss_of, windows.batch(step, rank, world_size).to(device), clear)
-            if world_size > 1:
-                _average([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip, foreach=True)
-            _refuse_no_number(loss.item(), norm.item(), step, recipe, checkpoints)
+            ids_BT = windows.batch(step, group.rank, group.world_size).to(device)
+            loss = group.average(micro_batch.accumulate(loss_of, ids_BT, clear), model).item()
+            norm = group.clip(model, recipe.grad_clip).item()
+            _refuse_no_number(loss, norm, step, recipe, checkpoints)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             done = step + 1
-            observer.after_step(done, loss.item(), share)
-            if checkpoints is not None and rank == 0 and done % recipe.checkpoint_every == 0 and done < recipe.steps:
-                checkpoints.save(_state(done, model, optimizers, observer))
-    model.eval()
+            observer.after_step(done, loss, share)
+            if saver is not None and done % recipe.checkpoint_every == 0 and done < recipe.steps:
+                saver.save(done, model, optimizers, observer.state())
     return TrainingRun(
-        model, observer.curve, observer.spikes, first_step, progress.tokens_per_second, compiled, micro_batch.rows
+        model=group.whole(model).eval(),
+        curve=observer.curve,
+        spikes=observer.spikes,
+        first_step=first_step,
+        tokens_per_second=progress.tokens_per_second,
+        compiled=compiled,
+        micro_batch=micro_batch.rows,
     )
 
 
@@ -121,30 +124,9 @@ def _refuse_no_number(
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     what = f"loss is {loss}" if not math.isfinite(loss) else f"norm of the gradient is {gradient_norm}"
-    kept = f"; the last checkpoint is kept: {checkpoints.file}" if checkpoints and checkpoints.file.exists() else ""
+    kept = f"; the last checkpoint is kept: {checkpoints.folder}" if checkpoints and checkpoints.folder.exists() else ""
     rates = f"pretrain.muon_lr = {recipe.muon_lr} or " if recipe.optimizer == "muon" else ""
     raise UserError(
         f"the {what} at step {step}: lower {rates}pretrain.adamw_lr = {recipe.adamw_lr}, "
         f"or raise pretrain.warmup_steps = {recipe.warmup_steps}{kept}"
     )
-
-
-def _average(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in one message."""
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(mean.view_as(tensor))
-
-
-def _state(step: int, model: GPT, optimizers: list[Optimizer], observer: Observer) -> dict[str, Any]:
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    return {"step": step, "model": model.state_dict(), "optimizers": states, "observer": observer.state()}
-
-
-def _restore(state: dict[str, Any], model: GPT, optimizers: list[Optimizer], observer: Observer) -> None:
-    model.load_state_dict(state["model"], strict=True)
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    observer.restore(state["observer"])

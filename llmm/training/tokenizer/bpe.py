@@ -6,10 +6,10 @@ from tokenizers import Tokenizer
 
 from llmm.errors import UserError
 from llmm.training.tokenizer.codec import ByteLevelBPE
+from llmm.training.tokenizer.counting import count_words_in_processes
 from llmm.training.tokenizer.export import to_tokenizers
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.training.tokenizer.training import train_merges
-from llmm.training.tokenizer.words import count_words
 
 SMALLEST = 256 + len(SPECIAL_TOKENS)
 
@@ -19,7 +19,7 @@ def train_codec(texts: Iterable[str], vocab_size: int) -> ByteLevelBPE:
 
     The same texts give the same codec. Raises UserError where they hold too few different words for so many merges.
     """
-    merges = train_merges(count_words(texts), vocab_size - SMALLEST)
+    merges = train_merges(count_words_in_processes(texts), vocab_size - SMALLEST)
     reached = SMALLEST + len(merges)
     if reached != vocab_size:
         raise UserError(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from llmm.ladder.expect import expect_type
 from llmm.training.tokenizer.byte_level import ALPHABET, CHARACTER_OF, RANK_OF_BYTE, spell, unspell
 from llmm.training.tokenizer.codec import ByteLevelBPE
+from llmm.training.tokenizer.counting import count_words_in_processes
 from llmm.training.tokenizer.export import to_tokenizers
 from llmm.training.tokenizer.naive import Pair, encode_naive, train_naive
 from llmm.training.tokenizer.optimal import greedy_size, optimal_size, size
@@ -25,7 +26,7 @@ from llmm.training.tokenizer.ties import TieRule, greatest_bytes, lowest_ids
 from llmm.training.tokenizer.training import train_merges
 from llmm.training.tokenizer.unigram import edges, expected_counts, forward, longest_token, sample, viterbi
 from llmm.training.tokenizer.unigram_training import em_round, losses, seed_vocabulary, train_unigram
-from llmm.training.tokenizer.words import WORDS, count_words, pieces, split_words
+from llmm.training.tokenizer.words import PIECE, WORDS, count_words, pieces, split_words
 
 SPECIAL = ("<|end|>", "<|user|>", "<|end|>s")
 ALPHABETS = ("ab", "a", "abc ", "etaoin shrdlu", "aé日🙂 \n", "01 .,\n\t")
@@ -51,6 +52,18 @@ def words_faults() -> int:
         parts = list(pieces(text, 7))
         faults += "".join(parts) != text or [word for part in parts for word in split_words(part)] != wanted
         faults += count_words([text, text]) != Counter(wanted + wanted)
+    return faults
+
+
+def counting_faults() -> int:
+    """Corpora whose words, counted by two and by three processes, are not those of one in number and in order."""
+    rng = random.Random(0)
+    short = ["".join(rng.choices("ab \n", k=rng.randint(0, 6))) for _ in range(500)]
+    long = "".join(rng.choices([*"abc1. \n\té日", "   ", "\r\n"], k=3 * PIECE))  # one document, cut inside
+    faults = 0
+    for texts in (short, ["", long, ""]):
+        wanted = list(count_words(texts).items())
+        faults += sum(list(count_words_in_processes(texts, n).items()) != wanted for n in (2, 3))
     return faults
 
 
