@@ -467,10 +467,10 @@ def overlapping_documents() -> int:
 def accumulation_error() -> float:
     """Gradients of accumulated micro-batches against the whole batch's, an unequal last one too: relative error."""
     ids_BT = _ids(7, 12)
-    whole = _gradient(lambda model: accumulate(lambda ids: _loss(model, ids), ids_BT, 7))
+    whole = _gradient(partial(_accumulated, ids_BT, 7))
     worst = 0.0
     for rows in (1, 2, 3, 5):
-        parts = _gradient(lambda model, rows=rows: accumulate(lambda ids: _loss(model, ids), ids_BT, rows))
+        parts = _gradient(partial(_accumulated, ids_BT, rows))
         worst = max(worst, float((parts - whole).abs().max() / whole.abs().max()))
 
     def scarce(model: GPT) -> torch.Tensor:
@@ -488,12 +488,16 @@ def accumulation_error() -> float:
     return max(worst, float((_gradient(scarce) - whole).abs().max() / whole.abs().max()))
 
 
+def _accumulated(ids_BT: torch.Tensor, rows: int, model: GPT) -> torch.Tensor:
+    return accumulate(partial(_loss, model), ids_BT, rows)
+
+
 def _gradient(run: Callable[[GPT], torch.Tensor]) -> torch.Tensor:
     """The returned loss and all gradients of a model in double precision, as one vector."""
     model = _model(_config(16, 1)).double()
     torch.nn.init.normal_(model.model.layers[0].self_attn.o_proj.weight, 0, 0.3, torch.Generator().manual_seed(1))
     loss = expect_type("the accumulated loss", run(model), torch.Tensor)
-    return torch.cat([loss.detach().double().reshape(1), *(p.grad.flatten() for p in model.parameters())])  # type: ignore[union-attr]
+    return torch.cat([loss.detach().double().reshape(1), *(p.grad.flatten() for p in model.parameters())])
 
 
 def spike_faults() -> int:

@@ -53,7 +53,7 @@ def scaling(figures: Path) -> Record:
     law = fit(parameters, known)
     predicted, measured = law.loss(sizes[-1]), statistics.fmean(losses[-1])
     again = bootstrap(parameters, known, 40, 0)
-    line = np.polyfit(np.log(parameters[:, 0]), np.log(known), 1)
+    line = np.polyfit(np.log(parameters[:, 0]), np.log(known), 1).tolist()
     straight = float(np.exp(np.polyval(line, math.log(sizes[-1]))))
     by_seed = [
         fit(np.array(sizes[:-1], float)[:, None], np.array([row[i] for row in losses[:-1]])).loss(sizes[-1])

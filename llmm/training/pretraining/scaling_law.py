@@ -6,7 +6,6 @@ tolerance far below the noise. With D = r N the same law in one variable, L(N) =
 """
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +93,7 @@ def bootstrap(sizes: Floats, losses: Floats, samples: int, seed: int) -> list[Sc
     return [fit(sizes, predicted * np.exp(rng.choice(residuals, len(residuals)))) for _ in range(samples)]
 
 
-def _starts(logs: Floats, log_losses: Floats, delta: float) -> list[Sequence[float]]:
+def _starts(logs: Floats, log_losses: Floats, delta: float) -> list[tuple[float, ...]]:
     """The most promising points of the grid."""
     pairs = list(itertools.product(STARTS["coefficient"], STARTS["exponent"]))
     grid = [
