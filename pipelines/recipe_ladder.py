@@ -24,7 +24,7 @@ STAGE = "llmm/training/pretraining/dvc.yaml:rung"
 METRICS = "data/metrics/rung.json"
 OUT = paths.DATA / "experiments" / "recipe_ladder.json"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}  # two workers, two cores
-FIGURE = paths.FIGURES / "pretraining" / "recipe_ladder.svg"
+FIGURE = paths.FIGURES / "recipe" / "ladder.svg"
 SEEDS = (0, 1, 2)
 SIZES = "presets/rung.yaml:"  # the parameters that belong to a rung's sizes stand there
 
