@@ -5,15 +5,16 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmm import lineage
-from llmm.corpus import SPLITS, duplicates, load_documents, load_objects
+from llmm.corpus import SPLITS, duplicates, load_documents, load_objects, store
 from llmm.corpus.build import build_corpus
 from llmm.corpus.cleaning import clean_text
-from llmm.corpus.document import SourceDocument
+from llmm.corpus.document import Document, SourceDocument
 from llmm.corpus.duplicates import Shingler, drop_exact, drop_near, jaccard
 from llmm.corpus.headings import find_headings
 from llmm.corpus.local_files import FilesSource
@@ -278,6 +279,17 @@ def test_nothing_left_is_one_line(tmp_path: Path) -> None:
         "check corpus.path and corpus.min_chars"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_large_splits_are_written_and_read_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [Document(f"id {number}", "", "text " * number) for number in range(1, 20)]
+    for characters, groups in ((store.ROW_GROUP, 1), (200, 5), (1, 19)):
+        monkeypatch.setattr(store, "ROW_GROUP", characters)
+        store.write_documents(tmp_path, "train", documents)
+        assert load_documents(tmp_path, "train") == documents
+        assert pq.ParquetFile(tmp_path / "train.parquet").num_row_groups == groups
+    store.write_documents(tmp_path, "train", [])
+    assert load_documents(tmp_path, "train") == []
 
 
 def test_missing_and_damaged_corpus_are_one_line(folder: Path, tmp_path: Path) -> None:
