@@ -32,16 +32,17 @@ def scaling(
     axes.plot([sizes[-1]] * len(losses[-1]), losses[-1], "o", color=WARM, markersize=4)
     axes.annotate(
         f"held out: {metrics['measured']:.3f}\npredicted: {metrics['predicted']:.3f}",
-        (sizes[-1], metrics["measured"]), (-14, 16), textcoords="offset points", ha="right", color=WARM,
+        (sizes[-1], metrics["measured"]), (-60, -12), textcoords="offset points", ha="right", va="center", color=WARM,
         arrowprops={"arrowstyle": "-", "color": WARM, "linewidth": 0.6},
     )  # fmt: skip
     axes.annotate(
         f"E + A / N^α, α = {metrics['exponent']:.2f}", (sizes[0], law.loss(sizes[0])), (14, 6),
         textcoords="offset points", color=OURS,
     )  # fmt: skip
+    middle = float(grid[72])
     axes.annotate(
-        "without E", (grid[-1], float(np.exp(np.polyval(line, np.log(grid[-1]))))), (0, -12),
-        textcoords="offset points", ha="right", color=BASELINE_COLOUR,
+        "without E", (middle, float(np.exp(np.polyval(line, np.log(middle))))), (8, 8),
+        textcoords="offset points", color=BASELINE_COLOUR,
     )  # fmt: skip
     axes.set_xticks(sizes, [f"{n / 1e3:.0f}k" for n in sizes])
     ticks = np.arange(np.floor(min(map(min, losses)) * 5) / 5, max(map(max, losses)) + 0.2, 0.2)
@@ -55,22 +56,21 @@ def scaling(
 def lr_width(rates: Sequence[float], means: dict[str, dict[int, list[float]]], tuned: int, path: Path) -> Path:
     """Loss against learning rate, a curve a width, SP beside μP."""
     figure, panels = new_figure(8.5, 3.6, columns=2)
-    lowest = min(min(row) for by_width in means.values() for row in by_width.values())
-    ceiling = lowest + 1.3
+    every = [loss for by_width in means.values() for row in by_width.values() for loss in row]
     for axes, by_width in zip(panels, means.values(), strict=True):
         for (width, row), colour in zip(by_width.items(), SHADES, strict=True):
             axes.semilogx(rates, row, "o-", color=colour, markersize=3, linewidth=1.4, base=2)
             i = int(np.argmin(row))
             axes.plot(rates[i], row[i], "o", color=colour, markersize=8, fillstyle="none")
-            first = next(k for k, loss in enumerate(row) if loss < ceiling)
-            axes.annotate(f"width {width}", (rates[first], row[first]), (4, 5), textcoords="offset points",
-                          color=colour, fontsize=8)  # fmt: skip
+            if axes is panels[0]:  # the colours say it in the other one, where curves lie close
+                axes.annotate(f"width {width}", (rates[0], row[0]), (-2, 7), textcoords="offset points", color=colour,
+                              fontsize=8)  # fmt: skip
         axes.axvline(rates[tuned], color=BASELINE_COLOUR, linestyle=":", linewidth=1)
-        axes.set(xlabel="learning rate of AdamW", ylim=(lowest - 0.08, ceiling))
+        axes.set(xlabel="learning rate of AdamW", ylim=(min(every) - 0.06, max(every) + 0.14))
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates], fontsize=7.5)
         axes.minorticks_off()
-    panels[0].set_title("Standard: does the best rate move with the width?")
-    panels[1].set_title("μP: does it stay?")
+    panels[0].set_title("Standard: does the best rate move?")
+    panels[1].set_title("μP, same colours: does it stay?")
     panels[0].set_ylabel("validation loss, nats a byte")
     return save_figure(figure, path)
 
@@ -90,8 +90,7 @@ def coordinate_check(
             if is_logits:
                 slope = metrics[keys[name]]["logits"]["mean"]
                 label = f"logits: width to the power {slope:.2f}"
-                axes.annotate(label, (widths[0], means[0]), (0, 34 if slope > 0.3 else 8), textcoords="offset points",
-                              color=OURS)  # fmt: skip
+                axes.annotate(label, (0.03, 0.93), xycoords="axes fraction", color=OURS)
             elif place == "layers.0.mlp" and name == "μP":
                 axes.annotate("grey: what each branch adds", (widths[-1], means[-1]), (0, 14),
                               textcoords="offset points", ha="right", color=BASELINE_COLOUR)  # fmt: skip
@@ -115,17 +114,17 @@ def critical_batch(steps: dict[int, float], curve: TradeOff, metrics: dict[str, 
     axes.loglog([curve.examples(b) for b in grid], [curve.steps(b) for b in grid], color=OURS, linewidth=1.4)
     for batch, needed in steps.items():
         axes.plot(batch * needed, needed, "o", color=OURS, markersize=5)
-        side = (9, 4) if needed > curve.steps(batch) else (-9, -10)  # away from the curve
-        axes.annotate(f"batch {batch}: {needed:,.0f} steps", (batch * needed, needed), side, fontsize=8,
-                      textcoords="offset points", ha="left" if side[0] > 0 else "right")  # fmt: skip
+        above = needed > curve.steps(batch)  # away from the curve
+        axes.annotate(f"batch {batch}: {needed:,.0f} steps", (batch * needed, needed), (9, 4) if above else (-8, -10),
+                      fontsize=8, textcoords="offset points", ha="left" if above else "right")  # fmt: skip
     axes.axhline(curve.fewest_steps, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
     axes.axvline(curve.fewest_examples, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
     top, right = axes.get_ylim()[1], axes.get_xlim()[1]
-    axes.set_xlim(right=right * 3)
+    axes.set(xlim=(curve.fewest_examples / 3.5, right * 3), ylim=(min(steps.values()) * 0.7, top))
     axes.text(right * 2.8, curve.fewest_steps, f"never below {curve.fewest_steps:.0f} steps", color=BASELINE_COLOUR,
               ha="right", va="top", fontsize=8)  # fmt: skip
-    axes.text(curve.fewest_examples, top, f" never below {curve.fewest_examples:,.0f} windows", color=BASELINE_COLOUR,
-              va="top", fontsize=8)  # fmt: skip
+    axes.text(curve.fewest_examples * 0.95, top, f"never below\n{curve.fewest_examples:,.0f} windows", ha="right",
+              color=BASELINE_COLOUR, va="top", fontsize=8)  # fmt: skip
     critical = curve.critical_batch
     axes.plot(curve.examples(critical), curve.steps(critical), "s", color=WARM, markersize=7, fillstyle="none")
     axes.annotate(
@@ -151,11 +150,13 @@ def repetition(
         ("same tokens, repeated", held_out, OURS, "o-"),
         ("its training loss", seen, WARM, "o--"),
     )
+    repeated_is_above = statistics.fmean(held_out[max(held_out)]) > statistics.fmean(once[max(once)])
     for name, values, colour, style in lines:
+        away = 0 if values is seen else 16 if (values is held_out) == repeated_is_above else -16  # from each other
         epochs = list(values)
         means = [statistics.fmean(values[e]) for e in epochs]
         axes.semilogx(epochs, means, style, color=colour, markersize=4, linewidth=1.3, base=2)
-        axes.annotate(f"{name}:\n{means[-1]:.2f}", (epochs[-1], means[-1]), (8, 0), textcoords="offset points",
+        axes.annotate(f"{name}:\n{means[-1]:.2f}", (epochs[-1], means[-1]), (8, away), textcoords="offset points",
                       va="center", color=colour)  # fmt: skip
         for epoch in epochs:
             axes.plot([epoch] * 2, [min(values[epoch]), max(values[epoch])], color=colour, linewidth=1)
@@ -179,7 +180,7 @@ def recipe(found: dict[str, list[float]], metrics: dict[str, Any], path: Path) -
     axes.set_yticks(range(len(found)), list(found))
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     axes.set(xlabel="validation loss, nats a byte, three seeds")
     figure.suptitle(
         f"How far is today's recipe ahead of GPT-2's at equal tokens? {metrics['gain']['mean']:.2f} nats",

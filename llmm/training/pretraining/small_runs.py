@@ -79,7 +79,7 @@ def loss_of(model: GPT, ids_BT: Tensor) -> Tensor:
     return model.loss(model.hidden(ids_BT[:, :-1]).flatten(0, 1), ids_BT[:, 1:].flatten())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validation_nats(model: GPT, seq_len: int = T, windows: int | None = None) -> float:
     """Mean nats a byte over the validation text in windows side by side: all of it, or its first `windows`."""
     ids = validation_ids()
