@@ -113,9 +113,8 @@ def shakespeare(_: Summary) -> str:
             figures = f"{run['nats_per_character']:.4f} | {run['training']:.3f} | {run['wall_seconds']:.1f} s"
             counts = f"{run['tokens']:,} | {run['tokens_per_second']:,}"
             rows.append(f"| {result['seconds']:.0f} s | {run['seed']} | {figures} | {counts} |")
-        rows.append(
-            f"| {result['seconds']:.0f} s | mean | **{result['mean']:.4f}** ± {result['deviation']:.4f} | | | | |"
-        )
+        spread = f" ± {result['deviation']:.4f}" if result["deviation"] is not None else ""
+        rows.append(f"| {result['seconds']:.0f} s | mean | **{result['mean']:.4f}**{spread} | | | | |")
     beside = "; ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
     return "\n".join([*rows, "", f"Beside it, same split: {beside}.", ""])
 

@@ -90,6 +90,7 @@ def main() -> None:
     }
     there = _experiments()
     missing = [name for name in wanted if name not in there]
+    _dvc("queue", "remove", "--success", "--failed")  # ended tasks of the same names
     for name in missing:
         settings = [argument for key, value in wanted[name].items() for argument in ("-S", f"{key}={value}")]
         _dvc("exp", "run", "--queue", "-n", name, *settings, STAGE)
@@ -140,42 +141,34 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def _experiments() -> dict[str, dict[str, float]]:
-    """Metrics of every rung's experiment that there is, by its name."""
-    listed = _dvc("exp", "list", "--name-only").split()
-    found = {}
-    for name in listed:
-        if name.startswith("rung-"):
-            content = subprocess.run(
-                ["git", "show", f"{_revision(name)}:{METRICS}"], capture_output=True, text=True, check=False
-            )
-            if content.returncode == 0:
-                found[name] = json.loads(content.stdout)
-    return found
-
-
-def _revision(name: str) -> str:
-    """The commit of an experiment of the commit at hand."""
-    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True)
-    return next(ref for ref in refs.stdout.split() if ref.endswith(f"/{name}"))
+    """Metrics of every rung's experiment of the commit at hand, by its name: of another commit it is another code."""
+    head = _git("rev-parse", "HEAD").strip()
+    mine = f"refs/exps/{head[:2]}/{head[2:]}/"  # where DVC keeps the experiments of a commit
+    refs = _git("for-each-ref", "--format=%(refname)", mine).split()
+    rungs = {ref.removeprefix(mine): ref for ref in refs if ref.removeprefix(mine).startswith("rung-")}
+    return {name: json.loads(_git("show", f"{ref}:{METRICS}")) for name, ref in rungs.items()}
 
 
 def _wait(names: set[str]) -> None:
-    """Follow the queue until every one of `names` has succeeded. Raises UserError where one has failed."""
+    """Follow the queue until every one of `names` has its experiment. Raises UserError where one has failed."""
     done: set[str] = set()
     while names - done:
         time.sleep(5)
-        states = _queue()
-        if failed := sorted(name for name in names if states.get(name) == "Failed"):
-            raise UserError(f"the experiment {failed[0]} failed: dvc queue logs {failed[0]}")
-        for name in sorted(name for name in names - done if states.get(name) == "Success"):
+        for name in sorted((names - done) & set(_experiments())):
             done.add(name)
             print(f"recipe ladder: {len(done)}/{len(names)}  {name}", flush=True)
+        if failed := sorted(name for name in names - done if _queue().get(name) == "Failed"):
+            raise UserError(f"the experiment {failed[0]} failed: dvc queue logs {failed[0]}")
 
 
 def _queue() -> dict[str, str]:
     """State of every task of DVC's queue, by name."""
     rows = [line.split() for line in _dvc("queue", "status").splitlines()[1:]]
     return {row[1]: row[-1] for row in rows if len(row) >= 4}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def _dvc(*arguments: str) -> str:

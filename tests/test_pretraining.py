@@ -26,7 +26,7 @@ from llmm.training.pretraining.data import ShardWriter, TokenShards
 from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share
 from llmm.training.pretraining.spikes import SpikeDetector
 from llmm.training.pretraining.trainer import train
-from llmm.training.pretraining.verdict import ExpectedCurve, verdict
+from llmm.training.pretraining.verdict import ExpectedCurve, differences, verdict
 from llmm.training.pretraining.windows import Windows
 from llmm.training.tokenizer.bpe import train_tokenizer
 from llmm.training.tokenizer.folder import load_tokenizer, write_tokenizer
@@ -336,6 +336,16 @@ def test_the_verdict_tells_a_normal_loss_from_others_and_names_what_differs():
     said = verdict(curve, quarter, 451, 500, curve.at(101, 150)[0], 0.0)
     assert "the recipe was there at step 12" in said  # the middle of 101 … 150
     assert f"0.25 of the recipe's; pretrain.muon_lr is 0.5, the recipe's {recipe.muon_lr}" in said
+
+
+@pytest.mark.parametrize("key", ["zero_init", "norm", "qk_norm", "cooldown_fraction", "rope_theta", "weight_decay"])
+def test_the_verdict_never_calls_another_recipe_the_same(key):
+    recipe = _recipe(steps=500)
+    value = getattr(recipe, key)
+    other = "layer" if key == "norm" else (not value if isinstance(value, bool) else value / 2)
+    found = differences(_curve(recipe), recipe.model_copy(update={key: other}))
+    assert found == [f"pretrain.{key} is {other}, the recipe's {value}"]
+    assert differences(_curve(recipe), recipe.model_copy(update={"compile": True, "eval_every": 1})) == []
 
 
 def test_a_curve_speaks_only_of_its_own_model_and_of_steps_that_compare(tmp_path):

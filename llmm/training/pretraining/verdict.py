@@ -17,8 +17,9 @@ from llmm.params import PretrainParams
 CURVES = Path(__file__).with_name("expected_curves.json")
 # what makes two runs comparable at all: the same model of the same windows
 MODEL = ("n_layer", "n_head", "n_kv_head", "d_model", "d_ff", "seq_len")
-# what may be wrong with a run of that model, in words
-CAUSES = ("muon_lr", "adamw_lr", "weight_decay", "warmup_steps", "grad_clip", "dropout", "optimizer", "schedule")
+# what no loss depends on, beyond rounding; batch and steps are spoken of for themselves
+INDIFFERENT = ("context_len", "dtype", "compile", "parallel", "eval_every", "checkpoint_every")
+SPOKEN_OF = ("batch_size", "grad_accum_steps", "steps")
 BAND = 4.0  # errors of the mean that are still normal
 FLOOR = 0.02  # and this share of the expected loss: other seeds, another order of sums
 
@@ -90,8 +91,8 @@ def differences(curve: ExpectedCurve, recipe: PretrainParams) -> list[str]:
     mine = recipe.batch_size * recipe.grad_accum_steps
     theirs = curve.recipe["batch_size"] * curve.recipe["grad_accum_steps"]
     found = [f"the effective batch is {mine / theirs:.3g} of the recipe's"] if mine != theirs else []
-    for key in CAUSES:
-        value, usual = getattr(recipe, key), curve.recipe[key]
-        if value != usual:
+    for key, value in recipe.model_dump().items():
+        usual = curve.recipe.get(key)
+        if value != usual and key not in (*MODEL, *INDIFFERENT, *SPOKEN_OF):
             found.append(f"pretrain.{key} is {value}, the recipe's {usual}")
     return found
