@@ -272,6 +272,11 @@ def standard_slope() -> float:
     return min(_logit_slope(seed, base=0) for seed in range(3))
 
 
+def movement_at_rest() -> float:
+    """Largest movement of a model whose learning rate is zero: its activations are there, and do not move."""
+    return max(movements(_config(32, 1), _config(32, 1), _ids(2, 16), 0.0, 2, 0).values())
+
+
 def _logit_slope(seed: int, base: int) -> float:
     widths = (32, 64, 128, 256)
     ids_BT = _ids(2, 16, seed)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llmm.foundations.optimizers import AdamW
 from llmm.training.pretraining.mup import parameter_groups, scale_init
+from llmm.training.pretraining.recipe import next_token_loss
 from llmm.transformers.gpt import GPT, GPTConfig
 
 
@@ -28,7 +29,7 @@ def movements(config: GPTConfig, base: GPTConfig, ids_BT: Tensor, lr: float, ste
     optimizer = AdamW(parameter_groups(model, lr, base))
     before = activations(model, ids_BT)
     for _ in range(steps):
-        model.loss(model.hidden(ids_BT[:, :-1]).flatten(0, 1), ids_BT[:, 1:].flatten()).backward()
+        next_token_loss(model, ids_BT).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     after = activations(model, ids_BT)

@@ -17,11 +17,10 @@ from llmm.training.pretraining.compute import training_flops
 from llmm.training.pretraining.coordinate_check import movements, slopes
 from llmm.training.pretraining.mup import parameter_groups, scale_init
 from llmm.training.pretraining.noise_scale import NoiseScale, fit_trade_off, gradient_of, squares
-from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share
+from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share, next_token_loss
 from llmm.training.pretraining.scaling_law import ScalingLaw, bootstrap, fit, weakest_direction
 from llmm.training.pretraining.small_runs import (
     fresh,
-    loss_of,
     optimizers_of,
     training,
     training_ids,
@@ -99,13 +98,14 @@ def scaling(figures: Path) -> Record:
             ]
             + [
                 {"changed": f"held out, {sizes[-1]:,} parameters", "nats": measured, "by the law": predicted},
-                {"changed": "held out, law without E", "nats": measured, "by the law": straight},
+                {"changed": "held out, a power by least squares", "nats": measured, "by the law": straight},
             ]
         ),
         figure=figure,
         found="The law predicts {predicted:.3f} nats for a model {larger_than_fitted:.1f} times as large as the "
-        "largest one that it was fitted to, which reaches {measured:.3f}: an error of {error:.1%}. A straight line in "
-        "log-log, without E, is off by {error_without_irreducible:.1%}.",
+        "largest one that it was fitted to, which reaches {measured:.3f}: an error of {error:.1%}. The E that fits "
+        "best is {irreducible:.2f}, so at these sizes the law is a pure power; one by least squares is off by "
+        "{error_without_irreducible:.1%}.",
         negative="E is not identified: its interval is {irreducible_interval[0]:.2f} to "
         "{irreducible_interval[1]:.2f} nats, that of the exponent {exponent_interval[0]:.2f} to "
         "{exponent_interval[1]:.2f}. Along a fixed ratio α and β cannot be told apart at all.",
@@ -385,7 +385,7 @@ def _noise_scale(model: GPT, windows: Windows, batches: int = 4) -> float:
 
 def _gradients(model: GPT, rows: Tensor) -> Iterator[list[Tensor]]:
     for row in rows.split(1):
-        loss_of(model, row).backward()
+        next_token_loss(model, row).backward()
         yield gradient_of(model.parameters())
         model.zero_grad(set_to_none=True)
 

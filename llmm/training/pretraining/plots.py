@@ -36,12 +36,12 @@ def scaling(
         arrowprops={"arrowstyle": "-", "color": WARM, "linewidth": 0.6},
     )  # fmt: skip
     axes.annotate(
-        f"E + A / N^α, α = {metrics['exponent']:.2f}", (sizes[0], law.loss(sizes[0])), (14, 6),
-        textcoords="offset points", color=OURS,
+        f"E + A / N^α: E = {metrics['irreducible']:.2f}, α = {metrics['exponent']:.2f}",
+        (sizes[0], law.loss(sizes[0])), (14, 6), textcoords="offset points", color=OURS,
     )  # fmt: skip
     middle = float(grid[72])
     axes.annotate(
-        "without E", (middle, float(np.exp(np.polyval(line, np.log(middle))))), (8, 8),
+        "a power, by least squares", (middle, float(np.exp(np.polyval(line, np.log(middle))))), (8, 8),
         textcoords="offset points", color=BASELINE_COLOUR,
     )  # fmt: skip
     axes.set_xticks(sizes, [f"{n / 1e3:.0f}k" for n in sizes])
@@ -116,14 +116,15 @@ def critical_batch(steps: dict[int, float], curve: TradeOff, metrics: dict[str, 
         axes.plot(batch * needed, needed, "o", color=OURS, markersize=5)
         above = needed > curve.steps(batch)  # away from the curve
         axes.annotate(f"batch {batch}: {needed:,.0f} steps", (batch * needed, needed), (9, 4) if above else (-8, -10),
-                      fontsize=8, textcoords="offset points", ha="left" if above else "right")  # fmt: skip
+                      fontsize=8, textcoords="offset points", ha="left" if above else "right",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
     axes.axhline(curve.fewest_steps, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
     axes.axvline(curve.fewest_examples, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
     top, right = axes.get_ylim()[1], axes.get_xlim()[1]
     axes.set(xlim=(curve.fewest_examples / 3.5, right * 3), ylim=(min(steps.values()) * 0.7, top))
-    axes.text(right * 2.8, curve.fewest_steps, f"never below {curve.fewest_steps:.0f} steps", color=BASELINE_COLOUR,
-              ha="right", va="top", fontsize=8)  # fmt: skip
-    axes.text(curve.fewest_examples * 0.95, top, f"never below\n{curve.fewest_examples:,.0f} windows", ha="right",
+    axes.text(right * 2.8, curve.fewest_steps, f"by the curve at least {curve.fewest_steps:.0f} steps", ha="right",
+              color=BASELINE_COLOUR, va="top", fontsize=8)  # fmt: skip
+    axes.text(curve.fewest_examples * 0.95, top, f"at least\n{curve.fewest_examples:,.0f} windows", ha="right",
               color=BASELINE_COLOUR, va="top", fontsize=8)  # fmt: skip
     critical = curve.critical_batch
     axes.plot(curve.examples(critical), curve.steps(critical), "s", color=WARM, markersize=7, fillstyle="none")
@@ -150,13 +151,11 @@ def repetition(
         ("same tokens, repeated", held_out, OURS, "o-"),
         ("its training loss", seen, WARM, "o--"),
     )
-    repeated_is_above = statistics.fmean(held_out[max(held_out)]) > statistics.fmean(once[max(once)])
     for name, values, colour, style in lines:
-        away = 0 if values is seen else 16 if (values is held_out) == repeated_is_above else -16  # from each other
         epochs = list(values)
         means = [statistics.fmean(values[e]) for e in epochs]
         axes.semilogx(epochs, means, style, color=colour, markersize=4, linewidth=1.3, base=2)
-        axes.annotate(f"{name}:\n{means[-1]:.2f}", (epochs[-1], means[-1]), (8, away), textcoords="offset points",
+        axes.annotate(f"{name}:\n{means[-1]:.2f}", (epochs[-1], means[-1]), (8, 0), textcoords="offset points",
                       va="center", color=colour)  # fmt: skip
         for epoch in epochs:
             axes.plot([epoch] * 2, [min(values[epoch]), max(values[epoch])], color=colour, linewidth=1)

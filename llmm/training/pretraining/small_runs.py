@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.schedules import warmup_stable_decay
+from llmm.training.pretraining.recipe import next_token_loss
 from llmm.training.pretraining.windows import Windows
 from llmm.training.tokenizer.texts import modules
 from llmm.transformers.gpt import GPT, GPTConfig
@@ -65,18 +66,13 @@ def training(
         for optimizer, its_peaks in zip(optimizers, peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, its_peaks, strict=True):
                 group["lr"] = peak * share(step)
-        loss = loss_of(model, windows.batch(step))
+        loss = next_token_loss(model, windows.batch(step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP, foreach=True)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         yield loss.item()
-
-
-def loss_of(model: GPT, ids_BT: Tensor) -> Tensor:
-    """Mean nats of each token after the first given those before it."""
-    return model.loss(model.hidden(ids_BT[:, :-1]).flatten(0, 1), ids_BT[:, 1:].flatten())
 
 
 @torch.no_grad()
@@ -86,7 +82,7 @@ def validation_nats(model: GPT, seq_len: int = T, windows: int | None = None) ->
     count = (len(ids) - 1) // seq_len
     starts = torch.arange(count)[:windows, None] * seq_len
     ids_BT = ids[starts + torch.arange(seq_len + 1)]
-    sums = [loss_of(model, part).item() * len(part) for part in ids_BT.split(64)]
+    sums = [next_token_loss(model, part).item() * len(part) for part in ids_BT.split(64)]
     return sum(sums) / len(ids_BT)
 
 
