@@ -61,7 +61,7 @@ LADDER = (
     Rung("qk-norm", "queries and keys normalised", {"pretrain.qk_norm": "true"}),
     Rung("zero-init", "blocks begin as the identity", {"pretrain.zero_init": "true"}),
     Rung("wsd", "linear cooldown to zero for the cosine", {"pretrain.schedule": "wsd"}),
-    Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest", {
+    Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest: the pipeline's recipe", {
         "pretrain.optimizer": "muon", "pretrain.muon_lr": "0.02", "pretrain.adamw_lr": "0.01",
     }),
     Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
@@ -69,7 +69,7 @@ LADDER = (
     Rung("smaller-batch", "a quarter of GPT-2's batch", {
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),
-    Rung("muon-lr", "Muon 0.014: the pipeline's recipe", {"pretrain.muon_lr": "0.014"}),
+    Rung("muon-lr", "Muon 0.014", {"pretrain.muon_lr": "0.014"}, False),
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Pretraining: what a step sees, what a score counts, and that a killed run ends in the same bits."""
 
+import itertools
 import json
 import os
 import signal
@@ -23,6 +24,8 @@ from llmm.training.pretraining.bits_per_byte import score, token_bytes
 from llmm.training.pretraining.characters import character_shards
 from llmm.training.pretraining.checkpoint import Checkpoints, work_folder
 from llmm.training.pretraining.data import ShardWriter, TokenShards
+from llmm.training.pretraining.distributed import DataParallel, FullyShardedDataParallel, OneProcess
+from llmm.training.pretraining.length import Steps, Until
 from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share
 from llmm.training.pretraining.spikes import SpikeDetector
 from llmm.training.pretraining.trainer import train
@@ -238,6 +241,14 @@ def test_micro_batches_halve_until_they_fit_and_the_failed_attempts_leave_no_tra
         micro_batch.accumulate(_faulty, ids, clear)
 
 
+def test_a_fixed_micro_batch_does_not_halve_alone():
+    """Processes that exchange weights within it would wait for each other: the run ends with what to change."""
+    with pytest.raises(UserError, match=r"too short for 4 windows at once: halve pretrain\.batch_size and double"):
+        MicroBatch(4, fixed=True).accumulate(_too_large, torch.randn(8, 4), lambda: None)
+    assert MicroBatch(4).fixed is False and OneProcess.in_step is DataParallel.in_step is False
+    assert FullyShardedDataParallel.in_step is True
+
+
 def _too_large(part):
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
 
@@ -403,10 +414,33 @@ def test_the_switches_span_the_recipes(opened):
 def test_the_schedules_end_where_they_say():
     wsd, cosine = _recipe(steps=100, warmup_steps=10), _recipe(steps=100, warmup_steps=10, schedule="cosine")
     for recipe in (wsd, cosine):
-        assert learning_rate_share(recipe, 0) == pytest.approx(1 / 11)
-        assert learning_rate_share(recipe, 10) == 1
-    assert learning_rate_share(wsd, 99) == pytest.approx(1 / 60)
-    assert learning_rate_share(cosine, 99) == pytest.approx(0.1, abs=1e-3)
+        assert learning_rate_share(recipe, 0, 100) == pytest.approx(1 / 11)
+        assert learning_rate_share(recipe, 10, 100) == 1
+    assert learning_rate_share(wsd, 99, 100) == pytest.approx(1 / 60)
+    assert learning_rate_share(cosine, 99, 100) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_run_that_ends_at_a_time_follows_the_speed_of_the_machine(monkeypatch):
+    """Steps of 2 s that take 4 s from the fiftieth on, until 200 s are over, with two steps' time to spare behind."""
+    now = 0.0
+    monkeypatch.setattr("llmm.training.pretraining.length.time.perf_counter", lambda: now)
+    length, done, seen = Until(200.0, after=2.0), 0, []
+    while done < (steps := length.steps(done)):
+        seen.append(steps)
+        now += 9.0 if done == 0 else 2.0 if done < 50 else 4.0  # the first one compiles
+        done += 1
+    assert 185 < now <= 200
+    assert seen[:8] == [10**9] * 8 and seen[8] == pytest.approx(94, abs=2)  # 1 + (200 - 9) / 2, less two
+    assert seen[-1] == done and all(later <= earlier for earlier, later in itertools.pairwise(seen[8:]))
+    assert Until(now).steps(3) == 3  # the time is over
+
+
+def test_a_run_may_be_shorter_than_its_recipe(opened):
+    run = train(_recipe(steps=10**6), *opened, 0, torch.device("cpu"), length=Steps(12))
+    assert run.curve[-1]["step"] == 12
+    assert run.curve[-1]["learning_rate_share"] == pytest.approx(learning_rate_share(_recipe(), 11, 12))
+    whole = train(_recipe(steps=12), *opened, 0, torch.device("cpu"))
+    assert all(map(torch.equal, run.model.parameters(), whole.model.parameters()))
 
 
 def test_the_top_of_the_recipe_ladder_is_the_pipelines_recipe(monkeypatch):

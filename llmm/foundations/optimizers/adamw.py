@@ -14,7 +14,8 @@ class AdamW(Optimizer):
     """m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  θ ← (1 - lr·wd)θ - lr · m̂ / (√v̂ + ε).
 
     The hats divide by 1 - βᵗ. All parameters of a group move together in multi-tensor (foreach) operations, since
-    with many small parameters the cost of a step is the number of operations and not their size.
+    with many small parameters the cost of a step is the number of operations and not their size. `fused` leaves the
+    arithmetic to torch's kernel, which reads and writes each number once: for the parameters of a large model.
     """
 
     def __init__(
@@ -24,8 +25,10 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        fused: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "fused": fused})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
@@ -42,8 +45,9 @@ class AdamW(Optimizer):
             for p in params:
                 self.state[p]["step"] += 1
             # parameters that began late (a head unfrozen in mid-run) have a count of their own
+            move = self._move_fused if group["fused"] else self._move
             for step in sorted({self.state[p]["step"] for p in params}):
-                self._move([p for p in params if self.state[p]["step"] == step], step, group)
+                move([p for p in params if self.state[p]["step"] == step], step, group)
 
     def _move(self, params: list[torch.Tensor], step: int, group: dict[str, Any]) -> None:
         (beta1, beta2), lr = group["betas"], group["lr"]
@@ -61,3 +65,21 @@ class AdamW(Optimizer):
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
         torch._foreach_addcdiv_(params, means, denominators, -lr / (1 - beta1**step))
+
+    def _move_fused(self, params: list[torch.Tensor], step: int, group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        torch._fused_adamw_(
+            params,
+            [p.grad for p in params],
+            [self.state[p]["mean"] for p in params],
+            [self.state[p]["square"] for p in params],
+            [],  # of AMSGrad
+            [torch.tensor(float(step), device=params[0].device)] * len(params),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )

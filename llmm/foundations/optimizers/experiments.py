@@ -661,6 +661,7 @@ def _timings(tokens: int) -> dict[str, float]:
         "torch_fused_over_adamw": seconds.seconds_ratio(
             lambda p: torch.optim.AdamW(p, fused=True), AdamW, ADAMW_SHAPES
         ),
+        "torch_fused_over_fused_adamw": seconds.torch_over_fused_adamw(),
         "torch_float32_over_muon": seconds.torch_over_muon(),
         "muon_share_beside_products_alone": 1 / (1 + products),
     }

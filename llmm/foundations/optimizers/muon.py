@@ -97,18 +97,35 @@ class Muon(Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            grads = [p.grad for p in params]
-            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+            momenta = self.held([self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params])
+            grads, weights = self.held([p.grad for p in params]), self.held(params)
             torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
             directions = torch._foreach_lerp(grads, momenta, group["momentum"])
 
-            by_shape: dict[torch.Size, list[int]] = defaultdict(list)
-            for i, p in enumerate(params):
-                by_shape[p.shape].append(i)
             if group["weight_decay"]:
-                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            for (rows, columns), members in by_shape.items():
-                stacked = torch.stack([directions[i] for i in members]).to(group["dtype"])
-                orthogonal = orthogonalise(stacked, group["steps"], group["norm"]).to(params[members[0]].dtype)
-                scale = group["lr"] * max(1, rows / columns) ** 0.5
-                torch._foreach_add_([params[i] for i in members], list(orthogonal.unbind()), alpha=-scale)
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            steps = self.orthogonalised([direction.to(group["dtype"]) for direction in directions], params, group)
+            for weight, step, p in zip(weights, steps, params, strict=True):
+                rows, columns = p.shape
+                weight.add_(step.to(weight.dtype), alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+    def held(self, tensors: list[Tensor]) -> list[Tensor]:
+        """What this process has of each tensor: all of it, where there is one process."""
+        return tensors
+
+    def orthogonalised(self, directions: list[Tensor], params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """The `directions` made orthogonal, those of one shape as one batch."""
+        return orthogonalise_by_shape(directions, group["steps"], group["norm"])
+
+
+def orthogonalise_by_shape(matrices: list[Tensor], steps: int, norm: Norm) -> list[Tensor]:
+    """`orthogonalise` for matrices (m, n) of several shapes, a batch for each shape."""
+    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+    for i, matrix in enumerate(matrices):
+        by_shape[matrix.shape].append(i)
+    done = list(matrices)
+    for members in by_shape.values():
+        batch = orthogonalise(torch.stack([matrices[i] for i in members]), steps, norm)
+        for i, matrix in zip(members, batch.unbind(), strict=True):
+            done[i] = matrix
+    return done

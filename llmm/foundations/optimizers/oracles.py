@@ -53,6 +53,11 @@ TORCH: dict[str, tuple[Make, Make, Make]] = {
         lambda p: AdamW(p, lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3),
         lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3),
     ),
+    "adamw_fused": (
+        by_rule(plain.adamw, lr=0.01, beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.3),
+        lambda p: AdamW(p, lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3, fused=True),
+        lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3, fused=True),
+    ),
     "amsgrad": (
         by_rule(plain.amsgrad, lr=0.01, beta1=0.8, beta2=0.95, eps=1e-3),
         lambda p: Adam(p, lr=0.01, betas=(0.8, 0.95), eps=1e-3, amsgrad=True),

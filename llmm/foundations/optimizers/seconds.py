@@ -43,6 +43,13 @@ def torch_over_adamw() -> float:
     return seconds_ratio(lambda p: torch.optim.AdamW(p, foreach=True), AdamW, ADAMW_SHAPES)
 
 
+def torch_over_fused_adamw() -> float:
+    """The same where both leave the arithmetic to torch's fused kernel, as the pretraining does."""
+    return seconds_ratio(
+        lambda p: torch.optim.AdamW(p, fused=True), lambda p: AdamW(p, fused=True), ADAMW_SHAPES, repeats=101
+    )
+
+
 def torch_over_muon() -> float:
     """Seconds of torch's Muon, iterating in float32 too, over ours, for the matrices of the default pretraining."""
     with torch_muon_without_rounding():

@@ -28,15 +28,19 @@ def accumulate(loss_of: LossOf, ids_BT: Tensor, micro_batch: int) -> Tensor:
 
 
 class MicroBatch:
-    """As many rows at a time as memory holds: begins with `rows`, halves where an allocation fails, stays there."""
+    """As many rows at a time as memory holds: begins with `rows`, halves where an allocation fails, stays there.
 
-    def __init__(self, rows: int, say: Callable[[str], None] = lambda line: None) -> None:
-        self.rows, self.say = rows, say
+    Not where `fixed`: processes that exchange weights within a micro-batch must all take the same number of them, and
+    one that halved alone would leave the others waiting.
+    """
+
+    def __init__(self, rows: int, say: Callable[[str], None] = lambda line: None, fixed: bool = False) -> None:
+        self.rows, self.say, self.fixed = rows, say, fixed
 
     def accumulate(self, loss_of: LossOf, ids_BT: Tensor, clear: Callable[[], None]) -> Tensor:
         """`accumulate` in parts that fit; `clear` undoes what a failed attempt has left in the gradients.
 
-        Raises UserError where a single row is too much.
+        Raises UserError where a single row is too much, or where the size is `fixed`.
         """
         while True:
             try:
@@ -49,6 +53,11 @@ class MicroBatch:
                 raise UserError(
                     f"memory is too short for one window of {ids_BT.shape[1] - 1} tokens: "
                     "lower pretrain.seq_len, pretrain.d_model or pretrain.n_layer"
+                )
+            if self.fixed:
+                raise UserError(
+                    f"memory is too short for {self.rows} windows at once: halve pretrain.batch_size and double "
+                    "pretrain.grad_accum_steps, and the step stays the same"
                 )
             clear()
             if ids_BT.device.type == "cuda":

@@ -1,8 +1,7 @@
 """What pretraining reaches in a given time on this machine: a whole process from its start to its score.
 
-The number of steps is what the time allows, from the speed of a few steps on a model that is thrown away; they, the
-imports, the compilation and the scoring are inside the time. The whole validation split is scored, without dropout, in
-windows of the training length that lie side by side.
+The run takes as many steps as the time allows (see `length`); imports, compilation and scoring are inside the time. The
+whole validation split is scored, without dropout, in windows of the training length that lie side by side.
 """
 
 import json
@@ -18,9 +17,8 @@ from typing import Any
 from llmm.errors import UserError
 
 SHAKESPEARE = Path("../shared/data/tinyshakespeare/input.txt")
-CALIBRATION_STEPS = 16
-MARGIN = 0.05  # of the time, for a machine that slows down
-SCORING = 1 / 3  # of the time that a token takes in training: a forward pass alone
+ENDING = 1.0  # seconds to leave the process
+SCORING = 0.4  # of the time that a token takes in training: a forward pass, uncompiled
 
 
 def bench_pretrain(preset: str, seconds: float, seeds: int, text: Path | None, part: float = 1.0) -> dict[str, Any]:
@@ -89,6 +87,7 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
     from llmm.training.pretraining.bits_per_byte import score, token_bytes
     from llmm.training.pretraining.characters import character_shards
     from llmm.training.pretraining.data import TokenShards
+    from llmm.training.pretraining.length import Until
     from llmm.training.pretraining.trainer import train
     from llmm.training.tokenizer.folder import load_tokenizer
 
@@ -102,15 +101,11 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
         tokens, starts = shards.tokens("val"), shards.starts("val")
 
         per_step = recipe.batch_size * recipe.grad_accum_steps * recipe.seq_len
-        trial = recipe.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": 1, "eval_every": 10**9})
-        seconds_per_token = 1 / train(trial, shards, bytes_of_token, task["seed"], device).tokens_per_second
-        left = (1 - MARGIN) * task["seconds"] - (time.perf_counter() - started)
-        steps = int((left / seconds_per_token - SCORING * len(tokens)) / per_step)
+        length = Until(started + task["seconds"] - ENDING, after=SCORING * len(tokens) / per_step)
+        run = train(recipe, shards, bytes_of_token, task["seed"], device, length=length)
+        steps = int(run.curve[-1]["step"])
         if steps <= recipe.warmup_steps:
             raise UserError(f"{task['seconds']:.0f} s leave {steps} steps, the warm-up takes {recipe.warmup_steps}")
-        recipe = recipe.model_copy(update={"steps": steps})
-
-        run = train(recipe, shards, bytes_of_token, task["seed"], device)
         scored = score(run.model, tokens, starts, bytes_of_token, recipe.seq_len)
     nats = scored.nats.sum() / scored.tokens
     training = run.curve[-1]["train_bits_per_byte"]

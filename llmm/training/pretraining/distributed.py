@@ -42,6 +42,7 @@ class OneProcess:
 
     rank = 0
     world_size = 1
+    in_step = False  # whether processes exchange messages within a micro-batch
 
     def __init__(self, parallel: Parallel = "ddp") -> None:
         """`parallel` is what several processes would do: a run may go on with another number of them."""
@@ -94,6 +95,8 @@ class DataParallel(OneProcess):
 
 class FullyShardedDataParallel(DataParallel):
     """FSDP2: rows of each parameter; blocks are made whole one at a time, gradients averaged during the backward."""
+
+    in_step = True
 
     def shard(self, model: GPT) -> GPT:
         """Each parameter becomes a DTensor of the rows that this process keeps.

@@ -1,5 +1,6 @@
 """What small runs tell about large ones: scaling, learning rates by width, batches, repetition, recipes."""
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -525,7 +526,8 @@ def _by_recipe(seed: int, **changes: Any) -> float:
     model = build_model(chosen, V, seed)
     windows = Windows(training_ids(), T, BATCH, seed)
     optimizers = build_optimizers(model, chosen)
-    for _ in training(model, optimizers, windows, RECIPE_STEPS, lambda step: learning_rate_share(chosen, step)):
+    share = functools.partial(learning_rate_share, chosen, steps=RECIPE_STEPS)
+    for _ in training(model, optimizers, windows, RECIPE_STEPS, share):
         pass
     return validation_nats(model)
 

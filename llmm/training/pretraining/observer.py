@@ -43,6 +43,7 @@ class Observer:
         self.curve: list[dict[str, float]] = []
         self.losses: list[float] = []  # nats, of the steps since the last row of the curve
         self.spikes = 0
+        self._share = 0.0  # of the peak learning rate, at the newest step
         self._detector = SpikeDetector()
         self._tokens_per_step = recipe.batch_size * recipe.grad_accum_steps * recipe.seq_len
         self._bits_per_nat = len(shards.tokens("train")) / shards.bytes("train") / math.log(2)
@@ -57,10 +58,16 @@ class Observer:
         if self._detector.update(loss):
             self.spikes += 1
             self.progress.say(f"step {done}: a spike, loss {loss:.3f} where {self._detector.median:.3f} is usual")
-        if done % self.recipe.eval_every == 0 or done == self.recipe.steps:
-            self._look(done, learning_rate_share)
+        self._share = learning_rate_share
+        if done % self.recipe.eval_every == 0:
+            self._look(done)
 
-    def _look(self, done: int, learning_rate_share: float) -> None:
+    def finish(self, done: int) -> None:
+        """The run ends with step `done`: look once more, unless that was the last thing that happened."""
+        if self.losses:
+            self._look(done)
+
+    def _look(self, done: int) -> None:
         model = self.model()
         model.eval()
         val = score(model, *self._glance, self.bytes_of_token, self.recipe.seq_len).bits_per_byte
@@ -75,7 +82,7 @@ class Observer:
                 "train_bits_per_byte": round(train, 6),
                 "train_error": round(error, 6),
                 "val_bits_per_byte": round(val, 6),
-                "learning_rate_share": round(learning_rate_share, 6),
+                "learning_rate_share": round(self._share, 6),
             }
         )
         line = f"step {done}: {val:.3f} bits per byte on a part of the validation split; training {train:.3f}"

@@ -72,21 +72,21 @@ def build_optimizers(model: GPT, recipe: PretrainParams, dtype: torch.dtype = to
         decayed = [p for p in model.parameters() if p.ndim == 2]
         undecayed = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed}]
-        return [AdamW(groups, recipe.adamw_lr, BETAS)]
+        return [AdamW(groups, recipe.adamw_lr, BETAS, fused=True)]
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
         Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, **ORTHOGONALISATION, dtype=dtype),
-        AdamW(others, lr=recipe.adamw_lr, betas=BETAS),
+        AdamW(others, lr=recipe.adamw_lr, betas=BETAS, fused=True),
     ]
 
 
-def learning_rate_share(recipe: PretrainParams, step: int) -> float:
-    """The share of the peak learning rates at a step, in [0, 1]: warm-up, then what `schedule` says."""
+def learning_rate_share(recipe: PretrainParams, step: int, steps: int) -> float:
+    """The share of the peak learning rates at a step of `steps`, in [0, 1]: warm-up, then what `schedule` says."""
     if recipe.schedule == "cosine":
-        return cosine(step, recipe.steps, recipe.warmup_steps, COSINE_FLOOR)
-    return warmup_stable_decay(step, recipe.steps, recipe.warmup_steps, recipe.cooldown_fraction)
+        return cosine(step, steps, recipe.warmup_steps, COSINE_FLOOR)
+    return warmup_stable_decay(step, steps, recipe.warmup_steps, recipe.cooldown_fraction)
 
 
 def next_token_loss(model: GPT, ids_BT: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,8 @@ a reader takes the parts that it needs, so a checkpoint has no number of process
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,8 @@ class ShardedCheckpoints:
         leads = not dist.is_initialized() or dist.get_rank() == 0
         target = self.folder / f"step-{step:08d}"
         with atomic_folder(target) if leads else contextlib.nullcontext() as temporary:
-            dcp.save(
-                _tensors(model, optimizers), checkpoint_id=_from_rank_0(temporary), no_dist=not dist.is_initialized()
-            )
+            with _quiet_alone():
+                dcp.save(_tensors(model, optimizers), checkpoint_id=_from_rank_0(temporary))
             if temporary is not None:
                 write_json(temporary / EXTRA, {"step": step, "extra": extra})
         if leads:
@@ -59,7 +59,8 @@ class ShardedCheckpoints:
         if folder is None:
             return None
         state = _tensors(model, optimizers)
-        dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+        with _quiet_alone():
+            dcp.load(state, checkpoint_id=folder)
         set_state_dict(model, optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizers"])
         saved = read_json(folder / EXTRA)
         return saved["step"], saved["extra"]
@@ -69,6 +70,14 @@ def _tensors(model: GPT, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
     """Weights and optimizer states, both under the parameters' names."""
     weights, states = get_state_dict(model, optimizers)
     return {"model": weights, "optimizers": states}
+
+
+@contextlib.contextmanager
+def _quiet_alone() -> Iterator[None]:
+    """Without torch's warning that there is one process: that is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 def _from_rank_0(path: Path | None) -> Path | None:

@@ -6,8 +6,7 @@ number of matrices, and each process does its share of the products. Liu et al. 
 likewise; there every process orthogonalises all that it gathers.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from llmm.foundations.optimizers import Muon
-from llmm.foundations.optimizers.muon import Norm, orthogonalise
+from llmm.foundations.optimizers.muon import Norm, orthogonalise_by_shape
 
 
 class ShardedMuon(Muon):
@@ -33,29 +32,15 @@ class ShardedMuon(Muon):
                 if not isinstance(p, DTensor) or p.placements != (Shard(0),):
                     raise ValueError("ShardedMuon moves DTensors sharded by rows; Muon moves whole matrices")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
-        """Take one step with the gradients at hand; all processes take it together."""
-        if closure is not None:
-            raise ValueError("Muon takes no closure")
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
-            rows, grads = [p.to_local() for p in params], [p.grad.to_local() for p in params]
-            momenta = [momentum.to_local() for momentum in momenta]
-            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
-            directions = torch._foreach_lerp(grads, momenta, group["momentum"])
+    def held(self, tensors: list[Any]) -> list[Tensor]:
+        """The rows of each tensor that lie in this process."""
+        return [tensor.to_local() for tensor in tensors]
 
-            if group["weight_decay"]:
-                torch._foreach_mul_(rows, 1 - group["lr"] * group["weight_decay"])
-            sent = [direction.to(group["dtype"]) for direction in directions]
-            shapes = [(p.shape[0], p.shape[1]) for p in params]
-            process_group = params[0].device_mesh.get_group()
-            orthogonal = orthogonalise_sharded(sent, shapes, process_group, group["steps"], group["norm"])
-            for mine, rows_of_it, (m, n) in zip(rows, orthogonal, shapes, strict=True):
-                mine.add_(rows_of_it.to(mine.dtype), alpha=-group["lr"] * max(1, m / n) ** 0.5)
+    def orthogonalised(self, directions: list[Tensor], params: list[Any], group: dict[str, Any]) -> list[Tensor]:
+        """This process' rows of the orthogonal matrices; all processes call it together."""
+        shapes = [(p.shape[0], p.shape[1]) for p in params]
+        process_group = params[0].device_mesh.get_group()
+        return orthogonalise_sharded(directions, shapes, process_group, group["steps"], group["norm"])
 
 
 def orthogonalise_sharded(
@@ -74,13 +59,7 @@ def orthogonalise_sharded(
     pieces = _exchange(outgoing, incoming, rows[0], process_group)
 
     wholes = [torch.cat([pieces[peer][k] for peer in range(world_size)]) for k in range(len(mine))]
-    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
-    for k, whole in enumerate(wholes):
-        by_shape[whole.shape].append(k)
-    for members in by_shape.values():
-        batch = orthogonalise(torch.stack([wholes[k] for k in members]), steps, norm)
-        for k, matrix in zip(members, batch.unbind(), strict=True):
-            wholes[k] = matrix
+    wholes = orthogonalise_by_shape(wholes, steps, norm)
 
     split = [whole.split(rows_of(len(whole), world_size)) for whole in wholes]
     returned = _exchange(

@@ -20,6 +20,7 @@ from llmm.training.pretraining.accumulation import MicroBatch
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.data import TokenShards
 from llmm.training.pretraining.distributed import processes
+from llmm.training.pretraining.length import Length, Steps
 from llmm.training.pretraining.observer import Decode, Observer
 from llmm.training.pretraining.progress import Progress
 from llmm.training.pretraining.recipe import (
@@ -54,14 +55,17 @@ def train(
     device: torch.device,
     checkpoints: Checkpoints | None = None,
     decode: Decode | None = None,
+    length: Length | None = None,
 ) -> TrainingRun:
     """Train a fresh model by `recipe` on the training split, or go on from the newest of `checkpoints`.
 
     Under torchrun every process takes its share of each step's windows and the gradients are averaged; rank 0 saves
-    and speaks. With `decode` (ids → text) it shows what the model writes on the way. Raises UserError where the text is
-    too short for one window, or where loss or gradient are no longer numbers: before the step that they would spoil, so
-    that weights and the newest checkpoint are still good.
+    and speaks. With `decode` (ids → text) it shows what the model writes on the way. `length` may set another number of
+    steps than the recipe, and change its mind on the way. Raises UserError where the text is too short for one window,
+    or where loss or gradient are no longer numbers: before the step that they would spoil, so that weights and the
+    newest checkpoint are still good.
     """
+    length = length or Steps(recipe.steps)
     group = processes(recipe.parallel)
     per_step = recipe.batch_size * recipe.grad_accum_steps
     if per_step % group.world_size:
@@ -86,15 +90,16 @@ def train(
     first_step = found[0] if found else 0
     with Progress("pretrain", recipe.steps, first_step, silent=group.rank > 0) as progress:
         observer = Observer(lambda: group.whole(model), recipe, shards, bytes_of_token, progress, decode)
-        micro_batch = MicroBatch(recipe.batch_size, progress.say)
+        micro_batch = MicroBatch(recipe.batch_size, progress.say, fixed=group.in_step)
         if found:
             observer.restore(found[1])
             progress.say(f"going on from the checkpoint of step {first_step}")
         if recipe.compile and not compiled:
             progress.say("no C++ compiler found: training uncompiled, about a tenth slower")
-        for step in range(first_step, recipe.steps):
-            torch.manual_seed(seed * 1_000_003 + step)  # of dropout
-            share = learning_rate_share(recipe, step)
+        step = first_step
+        while step < (steps := length.steps(step)):
+            torch.manual_seed((seed * 1_000_003 + step) * group.world_size + group.rank)  # of dropout
+            share = learning_rate_share(recipe, step, steps)
             set_learning_rates(optimizers, peaks, share)
             ids_BT = windows.batch(step, group.rank, group.world_size).to(device)
             loss = group.average(micro_batch.accumulate(loss_of, ids_BT, clear), model).item()
@@ -103,10 +108,11 @@ def train(
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-            done = step + 1
-            observer.after_step(done, loss, share)
-            if saver is not None and done % recipe.checkpoint_every == 0 and done < recipe.steps:
-                saver.save(done, model, optimizers, observer.state())
+            step += 1
+            observer.after_step(step, loss, share)
+            if saver is not None and step % recipe.checkpoint_every == 0 and step < steps:
+                saver.save(step, model, optimizers, observer.state())
+        observer.finish(step)
     return TrainingRun(
         model=group.whole(model).eval(),
         curve=observer.curve,

@@ -2,7 +2,7 @@
 
 Where the norms stand decides how signals and gradients grow with depth: before each branch (Xiong et al. 2020,
 2002.04745, figure 1b), after each sum (Vaswani et al. 2017, 1706.03762, section 3.1), or on both sides of a branch
-(Ding et al. 2021, 2105.13290, section 3).
+(Ding et al. 2021, 2105.13290, section 2.4).
 """
 
 from collections.abc import Callable
