@@ -81,6 +81,17 @@ def finetune_search(_: Summary) -> str:
     return "\n".join([*rows, ""])
 
 
+def breadth(_: Summary) -> str:
+    """Exact calls by the number of phrasings in training."""
+    columns = "phrasings in training | how many | tokens | exact calls, new values | exact calls, new phrasings"
+    rows = [f"| {columns} |", "|---|---|---|---|---|"]
+    for run in read_json(paths.DATA / "experiments" / "breadth.json"):
+        rates = (run[suite] for suite in ("new_values", "new_phrasings"))
+        shown = " | ".join(f"{rate['rate']:.3f} ({rate['low']:.2f} to {rate['high']:.2f})" for rate in rates)
+        rows.append(f"| {run['trained']} | {run['phrasings']} | {run['tokens']:,} | {shown} |")
+    return "\n".join([*rows, ""])
+
+
 def recipe_ladder(_: Summary) -> str:
     """Every rung from GPT-2's recipe to ours: mean over seeds, and the paired gain over the last kept rung."""
     columns = (
@@ -135,6 +146,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-verdict": retrieval_verdict,
     "recipe-search": recipe_search,
     "finetune-search": finetune_search,
+    "breadth": breadth,
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from agents.tool_agent import evaluation, tasks, values
+from agents.tool_agent import breadth, evaluation, tasks, values
 from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table, two_questions
 from agents.tool_agent.tasks import Maker, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
@@ -165,3 +165,30 @@ def test_follow_up_continues_with_the_last_result() -> None:
 
 def test_word_search_finds_the_document() -> None:
     assert word_search(DOCUMENTS, load_params().index)("zed files", 1)[0].source == "zed"
+
+
+def test_the_narrow_tasks_ask_for_what_they_say() -> None:
+    assert not set(breadth.FRAMES) & set(breadth.HELD_OUT_FRAMES)
+    rng = random.Random(0)
+    for _ in range(300):
+        task = breadth.of_part(lambda rng: breadth.narrow_task(rng, breadth.FRAMES), "TEST")(rng)
+        said = task.prompt
+        for sign, words in breadth.WORDS.items():
+            for word in words:
+                said = said.replace(f" {word} ", sign)
+        expression = task.calls[0].arguments["expression"]
+        assert expression in said and part_of(task.calls[0].text) == "TEST"
+
+
+def test_breadth_draws_so_many_phrasings_and_asks_in_no_other() -> None:
+    ways = breadth.some_phrasings(3, random.Random(0))
+    assert {len(set(phrasings)) for phrasings in ways.values()} == {3} and set(ways) == set(breadth.OPERATIONS)
+    everything = breadth.some_phrasings(breadth.EVERY, random.Random(0))
+    assert {k: sorted(v) for k, v in everything.items()} == {
+        k: sorted(table("calculator", "TRAIN")[k]) for k in breadth.OPERATIONS
+    }
+    maker, rng = Maker("TRAIN", VALUES, "TRAIN"), random.Random(0)
+    only = {"{a}-{b}": ["how many more is {a} than {b}"]}
+    for _ in range(50):
+        task = maker.calculator(rng, only)
+        assert "how many more is" in task.prompt.lower() and "-" in task.calls[0].arguments["expression"]

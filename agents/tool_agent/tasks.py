@@ -71,9 +71,9 @@ class Maker:
     part: Split
     slips: float = 0.0
 
-    def calculator(self, rng: random.Random) -> Task:
-        """Arithmetic in digits, words and stories."""
-        return self._made(rng, table("calculator", self.phrasings), "calculator", "expression", _numbers)
+    def calculator(self, rng: random.Random, ways: dict[str, list[str]] | None = None) -> Task:
+        """Arithmetic in digits, words and stories; in no other `ways` than these, where they are given."""
+        return self._made(rng, ways or table("calculator", self.phrasings), "calculator", "expression", _numbers)
 
     def python(self, rng: random.Random) -> Task:
         """A small program."""
