@@ -37,6 +37,7 @@ def bench_pretrain(preset: str, seconds: float, seeds: int, text: Path | None, p
     runs = []
     for seed in range(seeds):
         task = {"preset": preset, "seconds": seconds, "seed": seed, "text": text and str(text), "part": part}
+        print(f"seed {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
         started = time.perf_counter()
         child = subprocess.run([sys.executable, "-m", __name__, json.dumps(task)], stdout=subprocess.PIPE, text=True)
         wall = time.perf_counter() - started
