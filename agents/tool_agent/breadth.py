@@ -29,7 +29,7 @@ from llmm.training.lora.chat import ChatCodec
 from llmm.training.tokenizer.folder import load_tokenizer
 
 RECORD = paths.DATA / "experiments" / "breadth.json"
-STEPS, CONVERSATIONS, TASKS = 400, 12_000, 300
+STEPS, CONVERSATIONS, TASKS = 300, 9_000, 300
 EVERY = 1000  # more phrasings than any operation has
 OPERATIONS = ("{a}+{b}", "{a}-{b}", "{a}*{b}", "{a}/{b}")
 WORDS = {"+": ("plus", "+"), "-": ("minus", "-"), "*": ("times", "*"), "/": ("divided by", "/")}
@@ -128,7 +128,7 @@ def main() -> None:
     """Run all settings, narrow first, and write the record after each."""
     seed = load_params().seed
     rows = [narrow(seed)]
-    for count in (1, 4, 16, EVERY):
+    for count in (2, 10, EVERY):
         write_json(RECORD, rows)
         print(rows[-1], flush=True)
         rows.append(wide(count, seed))
