@@ -22,6 +22,7 @@ from agents.tool_agent.tasks import Call, Maker, Task, conversation, part_of
 from agents.tool_agent.tools import Toolbox, make_toolbox
 from agents.tool_agent.values import Values
 from llmm import paths
+from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
 from llmm.files import write_json
 from llmm.params import load_params
 from llmm.statistics import wilson_interval
@@ -29,6 +30,7 @@ from llmm.training.lora.chat import ChatCodec
 from llmm.training.tokenizer.folder import load_tokenizer
 
 RECORD = paths.DATA / "experiments" / "breadth.json"
+FIGURE = paths.FIGURES / "recipe" / "breadth.svg"
 STEPS, CONVERSATIONS, TASKS = 300, 9_000, 300
 EVERY = 1000  # more phrasings than any operation has
 OPERATIONS = ("{a}+{b}", "{a}-{b}", "{a}*{b}", "{a}/{b}")
@@ -124,8 +126,30 @@ def wide(count: int, seed: int) -> dict[str, Any]:
     return measure(name, sum(map(len, ways.values())), trained, asked("TRAIN", ways, "TEST"), new, seed)
 
 
+def draw(rows: Sequence[dict[str, Any]]) -> Path:
+    """Exact calls against the number of phrasings in training, with intervals."""
+    figure, axes = new_figure(height=3.2)
+    counts = [row["phrasings"] for row in rows]
+    for suite, colour, label in (
+        ("new_values", BASELINE_COLOUR, "new numbers"),
+        ("new_phrasings", OURS, "new phrasings"),
+    ):
+        rates = [row[suite] for row in rows]
+        shares = [100 * rate["rate"] for rate in rates]
+        below = [100 * (rate["rate"] - rate["low"]) for rate in rates]
+        above = [100 * (rate["high"] - rate["rate"]) for rate in rates]
+        axes.errorbar(counts, shares, [below, above], marker="o", color=colour, linewidth=1.2, capsize=2)
+        axes.text(counts[-1] * 1.12, shares[-1], label, color=colour, va="center")
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set(xlabel="phrasings in training", ylabel="exact calls, %", ylim=(0, 105), xlim=(3.4, counts[-1] * 2.6))
+    axes.set_title("How many phrasings must training hold? Equal tokens, the calculator")
+    return save_figure(figure, FIGURE)
+
+
 def main() -> None:
-    """Run all settings, narrow first, and write the record after each."""
+    """Run all settings, narrow first, write the record after each and draw the figure."""
     seed = load_params().seed
     rows = [narrow(seed)]
     for count in (2, 10, EVERY):
@@ -134,6 +158,7 @@ def main() -> None:
         rows.append(wide(count, seed))
     write_json(RECORD, rows)
     print(rows[-1], flush=True)
+    draw(rows)
 
 
 if __name__ == "__main__":
