@@ -143,7 +143,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Path:
     axes.set_xscale("log")
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
-    axes.set(xlabel="phrasings in training", ylabel="exact calls, %", ylim=(0, 105), xlim=(3.4, counts[-1] * 2.6))
+    axes.set(xlabel="phrasings in training", ylabel="exact calls, %", ylim=(0, 105), xlim=(3.4, counts[-1] * 3.2))
     axes.set_title("How many phrasings must training hold? Equal tokens, the calculator")
     return save_figure(figure, FIGURE)
 
