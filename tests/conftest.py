@@ -66,7 +66,9 @@ def copy_project(folder: Path) -> Path:
 
 def environment(folder: Path) -> dict[str, str]:
     """What a shell in `folder` has once the environment is active."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "DVC_", "LLMM_"))}
+    # and __pycache__ is written, as on most machines
+    foreign = ("PREFECT", "DVC_", "LLMM_", "PYTHONDONTWRITEBYTECODE")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return clean | {
         "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder),

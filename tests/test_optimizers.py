@@ -187,7 +187,11 @@ def test_schedule_free_refuses_a_step_on_its_average():
         optimizer.step()
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), st.floats(0.1, 1e4))
+# squares below the smallest number are zero, in the norm as in the test's own
+CLIPPED = st.floats(-1e3, 1e3).filter(lambda value: value == 0 or abs(value) > 1e-100)
+
+
+@given(st.lists(CLIPPED, min_size=1, max_size=6), st.floats(0.1, 1e4))
 def test_clipping_keeps_the_direction_and_never_exceeds_the_norm(values, most):
     params = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in values]
     for p, value in zip(params, values, strict=True):
