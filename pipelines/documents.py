@@ -33,10 +33,13 @@ def results(summary: Summary) -> str:
 
 
 def costs(summary: Summary) -> str:
-    """Time and peak memory of each stage of the run whose metrics are committed."""
+    """Time and peak memory of each stage of the run whose metrics are committed; a run that went on is marked."""
     rows = ["| stage | seconds | peak memory, MiB |", "|---|---|---|"]
     stages = [stage for stage in summary.stages if stage["stage"] != "source"]  # always runs, 0.3 s, not in git
-    rows += [f"| {stage['stage']} | {stage['seconds']:.0f} | {stage['peak_memory_mib']} |" for stage in stages]
+    for stage in stages:
+        in_part = stage.get("batches_reused") or stage.get("went_on_from_step")
+        name = f"{stage['stage']} (the rest of a run)" if in_part else stage["stage"]
+        rows.append(f"| {name} | {stage['seconds']:.0f} | {stage['peak_memory_mib']} |")
     total = sum(stage["seconds"] for stage in stages)
     peak = max(stage["peak_memory_mib"] for stage in stages)
     trained = next(stage for stage in stages if stage["stage"] == "pretrain")

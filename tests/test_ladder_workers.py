@@ -179,7 +179,7 @@ def test_an_interrupt_ends_the_calls_in_progress(tmp_path):
         time.sleep(0.05)
     family = psutil.Process(asking.pid).children(recursive=True)
     asking.send_signal(signal.SIGINT)
-    assert asking.wait(60) != 0
+    assert asking.wait(20) != 0
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
 

@@ -187,11 +187,7 @@ def test_schedule_free_refuses_a_step_on_its_average():
         optimizer.step()
 
 
-# squares below the smallest number are zero, in the norm as in the test's own
-CLIPPED = st.floats(-1e3, 1e3).filter(lambda value: value == 0 or abs(value) > 1e-100)
-
-
-@given(st.lists(CLIPPED, min_size=1, max_size=6), st.floats(0.1, 1e4))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), st.floats(0.1, 1e4))
 def test_clipping_keeps_the_direction_and_never_exceeds_the_norm(values, most):
     params = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in values]
     for p, value in zip(params, values, strict=True):
@@ -199,7 +195,7 @@ def test_clipping_keeps_the_direction_and_never_exceeds_the_norm(values, most):
     before = math.hypot(*values)
     assert float(clip_by_global_norm(params, most)) == pytest.approx(before)
     after = torch.cat([p.grad for p in params])
-    assert float(after.norm()) <= min(before, most) * (1 + 1e-9)
+    assert math.hypot(*after.tolist()) <= min(before, most) * (1 + 1e-9)  # torch's norm squares 1e-160 to nothing
     assert float(after.norm()) == pytest.approx(min(before, most), rel=1e-4, abs=1e-5)
     assert float(after @ torch.tensor(values, dtype=torch.float64)) == pytest.approx(float(after.norm()) * before)
 

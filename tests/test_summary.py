@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmm.files import write_json, write_text
-from pipelines import summary
+from pipelines import documents, summary
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +59,27 @@ def test_figures_stand_beside_their_baselines(project):
     ]
     assert found.figures == ["visualizations/rag_eval/retrieval.svg"]
     assert "finetune" in found.missing and "rag_eval" not in found.missing
+
+
+def test_the_cost_of_a_run_that_went_on_is_not_taken_for_that_of_a_whole_one(project):
+    fill()
+    pretrain = {
+        "seconds": 250.4,
+        "peak_memory_mib": 15,
+        "dtype": "float32",
+        "tokens_per_second": 1,
+        "went_on_from_step": 0,
+    }
+    evaluation = {"seconds": 9.0, "peak_memory_mib": 20, "batches_reused": 0}
+    for changed, marked in (({}, ""), ({"went_on_from_step": 3}, "pretrain"), ({"batches_reused": 3}, "agent_eval")):
+        stages = {"pretrain": pretrain, "agent_eval": evaluation}
+        for stage, timing in stages.items():
+            known = {key: value for key, value in changed.items() if key in timing}
+            write_json(Path(f"data/timings/{stage}.json"), timing | known)
+        table = documents.costs(summary.collect())
+        assert [stage for stage in stages if f"| {stage} (the rest of a run) |" in table] == (
+            [marked] if marked else []
+        )
 
 
 def test_what_a_person_sees(project, capsys, monkeypatch):

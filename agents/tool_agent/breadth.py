@@ -30,7 +30,7 @@ from llmm.training.lora.chat import ChatCodec
 from llmm.training.tokenizer.folder import load_tokenizer
 
 RECORD = paths.DATA / "experiments" / "breadth.json"
-FIGURE = paths.FIGURES / "recipe" / "breadth.svg"
+FIGURE = paths.FIGURES / "phrasings" / "breadth.svg"
 STEPS, CONVERSATIONS, TASKS = 300, 9_000, 300
 EVERY = 1000  # more phrasings than any operation has
 OPERATIONS = ("{a}+{b}", "{a}-{b}", "{a}*{b}", "{a}/{b}")
@@ -144,7 +144,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> Path:
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.set(xlabel="phrasings in training", ylabel="exact calls, %", ylim=(0, 105), xlim=(3.4, counts[-1] * 3.2))
-    axes.set_title("How many phrasings must training hold? Equal tokens, the calculator")
+    title = "How many phrasings must training hold? Equal tokens, the calculator"
+    axes.set_title(title, loc="left", fontsize="medium")
     return save_figure(figure, FIGURE)
 
 

@@ -104,7 +104,7 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
         per_step = recipe.batch_size * recipe.grad_accum_steps * recipe.seq_len
         length = Until(started + task["seconds"] - ENDING, after=SCORING * len(tokens) / per_step)
         run = train(recipe, shards, bytes_of_token, task["seed"], device, length=length)
-        steps = int(run.curve[-1]["step"])
+        steps = int(run.curve[-1]["step"]) if run.curve else 0
         if steps <= recipe.warmup_steps:
             raise UserError(f"{task['seconds']:.0f} s leave {steps} steps, the warm-up takes {recipe.warmup_steps}")
         scored = score(run.model, tokens, starts, bytes_of_token, recipe.seq_len)
