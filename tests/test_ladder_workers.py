@@ -171,8 +171,10 @@ def test_an_interrupt_ends_the_calls_in_progress(tmp_path):
     )
     path = f"{ROOT}{os.pathsep}{tmp_path}"
     asking = subprocess.Popen(
-        [sys.executable, "ask.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "ask.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL,
+        # where the tests run in the background, they and what they start ignore SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 30
     while not (tmp_path / "child.pid").exists():
         assert time.monotonic() < deadline
