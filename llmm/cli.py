@@ -313,14 +313,15 @@ def bench_generate(new_tokens: int, json_: bool) -> None:
 
 
 @bench.command("step")
+@click.option("--preset", default="default", show_default=True, help="Whose recipe: a preset, or params.yaml as it is.")
 @click.option("--steps", default=8, show_default=True, type=click.IntRange(min=3), help="Steps timed for each.")
 @as_json
 @in_project
-def bench_step(steps: int, json_: bool) -> None:
-    """A training step of the default model beside `transformers`' model of the same sizes, eager and compiled."""
+def bench_step(preset: str, steps: int, json_: bool) -> None:
+    """A training step beside models of the same sizes: `transformers`', eager and compiled, and plain torch's."""
     from llmm.training.pretraining import bench_step as step
 
-    result = step.bench_step(steps)
+    result = step.bench_step(steps, preset)
     print_json(result) if json_ else step.render(result)
 
 

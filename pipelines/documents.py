@@ -133,6 +133,57 @@ def shakespeare(_: Summary) -> str:
     return "\n".join([*rows, "", f"Beside it, same split: {beside}.", ""])
 
 
+def step_gpu(_: Summary) -> str:
+    """A training step of 124 million parameters on a GPU, beside its peers."""
+    return _steps("step_gpu.json")
+
+
+def step_bfloat16_cores(_: Summary) -> str:
+    """A training step of the default model on two cores with bfloat16 instructions, beside its peers."""
+    return _steps("step_bfloat16_cores.json")
+
+
+def _steps(name: str) -> str:
+    """What `llmm bench step` found."""
+    result = read_json(paths.DATA / "experiments" / name)
+    columns = (
+        "training step | tokens a second | TFLOP/s | MFU | optimizer's share | time of theirs / ours (model alone)"
+    )
+    rows = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    for system, row in result["systems"].items():
+        ratio = result["ratio_to"].get(system)
+        beside = f"{ratio['step']:.2f} ({ratio['model']:.2f})" if ratio else ""
+        speed = f"{row['tokens_per_second']:,} | {row['gflops'] / 1e3:.3g}"
+        rows.append(f"| {system} | {speed} | {row['mfu']:.3f} | {row['optimizer_share']:.1%} | {beside} |")
+    peaks = ", ".join(f"{peak / 1e3:.3g} TFLOP/s in {dtype}" for dtype, peak in result["matmul_peak_gflops"].items())
+    sheet = result["data_sheet_peak_gflops"]
+    of = f"{sheet / 1e3:.4g} TFLOP/s of the data sheet" if sheet else f"measured peak in {result['dtype']}"
+    size = f"{result['parameters']:,} parameters, {result['tokens_per_step']:,} tokens a step, {result['dtype']}"
+    return "\n".join([*rows, "", f"{size}. Large products reach {peaks}; MFU is a share of the {of}.", ""])
+
+
+def step_gpu_search(_: Summary) -> str:
+    """What changed the speed of forward and backward on a GPU."""
+    rows = ["| changed | tokens a second | MFU, without the optimizer |", "|---|---|---|"]
+    for run in read_json(paths.DATA / "experiments" / "step_gpu_search.json"):
+        rows.append(f"| {run['what']} | {run['tokens_per_second']:,} | {run['mfu_without_optimizer']:.3f} |")
+    return "\n".join([*rows, ""])
+
+
+def pretrain_bfloat16_cores(_: Summary) -> str:
+    """What `llmm bench pretrain` found on two cores with bfloat16 instructions."""
+    columns = "text | allowed | seed | held out | training | wall time | tokens | tokens a second"
+    rows = [f"| {columns} |", "|---|---|---|---|---|---|---|---|"]
+    for result in read_json(paths.DATA / "experiments" / "pretrain_bfloat16_cores.json"):
+        unit = result["unit"]
+        text = "default corpus" if unit == "bits_per_byte" else "tinyshakespeare"
+        for run in result["runs"]:
+            figures = f"{run[unit]:.3f} {unit.replace('_', ' ')} | {run['training']:.3f} | {run['wall_seconds']:.0f} s"
+            counts = f"{run['tokens']:,} | {run['tokens_per_second']:,}"
+            rows.append(f"| {text} | {result['seconds']:.0f} s | {run['seed']} | {figures} | {counts} |")
+    return "\n".join([*rows, ""])
+
+
 def shakespeare_search(_: Summary) -> str:
     """The runs that chose the preset `shakespeare`, on a part of the training split."""
     rows = ["| changed | tokens | parameters | nats a character, held out | training |", "|---|---|---|---|---|"]
@@ -153,6 +204,10 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
+    "step-gpu": step_gpu,
+    "step-gpu-search": step_gpu_search,
+    "step-bfloat16-cores": step_bfloat16_cores,
+    "pretrain-bfloat16-cores": pretrain_bfloat16_cores,
 }
 
 

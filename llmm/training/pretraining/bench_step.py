@@ -1,4 +1,4 @@
-"""How fast a training step is, beside `transformers`' model of the same sizes and this machine's matrix products."""
+"""How fast a training step is, beside the same sizes in other hands and this machine's matrix products."""
 
 import functools
 import statistics
@@ -9,104 +9,137 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
 
 from llmm.device import pick_device, pick_dtype, precision
-from llmm.params import PretrainParams, load_params
+from llmm.params import PretrainParams
+from llmm.presets import params_of
+from llmm.training.pretraining.accumulation import accumulate
+from llmm.training.pretraining.compute import model_flops_utilisation
 from llmm.training.pretraining.recipe import (
+    architecture,
     build_model,
     build_optimizers,
     compiler_found,
     next_token_loss,
 )
+from llmm.training.pretraining.step_peers import TorchModel, TransformersModel
 from llmm.training.pretraining.windows import Windows
-from llmm.transformers.gpt.families import to_config_json
 
 WARM_UP_STEPS = 3
+# dense bfloat16 products with float32 sums, in FLOP/s, by the makers' data sheets: what MFU is usually a share of
+DATA_SHEET_PEAKS = {"A100": 312e12, "H100 PCIe": 756e12, "H100": 989.4e12, "H200": 989.4e12}
 
 Step = Callable[[Tensor], tuple[float, float]]  # ids (B, T + 1) → seconds of the model and of the optimizers
+PEERS: dict[str, type[TransformersModel] | type[TorchModel]] = {
+    "transformers": TransformersModel,
+    "plain torch": TorchModel,
+}
 
 
-def bench_step(steps: int) -> dict[str, Any]:
+def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     """Time `steps` training steps (forward, backward, optimizers) of each model on random tokens; medians.
 
-    The models take turns, so that a machine that slows down slows them all. They share sizes, tokens and precision;
-    ours has the pipeline's optimizers, `transformers` torch's AdamW, which is cheaper than Muon. So there are two
-    ratios: of whole steps, each with its optimizer, and of the models alone, forward and backward. "gflops" counts
-    6 N + 6 L D T for each token.
+    The models take turns, so that a machine that slows down slows them all. They share sizes, tokens, micro-batches
+    and precision; ours has the pipeline's optimizers, the peers torch's fused AdamW, which is cheaper than Muon. So
+    there are two ratios: of whole steps, each with its optimizer, and of the models alone, forward and backward.
+    "gflops" counts 6 N + 6 L D T for each token; "mfu" is its share of the peak of the step's precision, by the data
+    sheet where that is known, else as measured.
     """
-    params = load_params()
+    params = params_of(preset)
     recipe, vocab_size = params.pretrain, params.tokenizer.vocab_size
     device = pick_device()
-    generator = torch.Generator().manual_seed(params.seed)
-    shape = (recipe.batch_size, recipe.seq_len + 1)
-    batches = [torch.randint(vocab_size, shape, generator=generator).to(device) for _ in range(steps + WARM_UP_STEPS)]
-
-    ours = build_model(recipe, vocab_size, params.seed).to(device)
-    flops = ours.config.flops_per_token(recipe.seq_len) * recipe.batch_size * recipe.seq_len
     dtype = pick_dtype(recipe.dtype, device)
+    config = architecture(recipe, vocab_size)
+    shape = (recipe.batch_size * recipe.grad_accum_steps, recipe.seq_len + 1)
+    tokens = recipe.seq_len * shape[0]
     peaks = {name: matmul_peak(getattr(torch, name), device) for name in ("float32", "bfloat16")}
-    steppers: dict[str, Step] = {}
-    for name in ("ours", "ours, uncompiled", "transformers", "transformers, compiled"):
-        if name in ("ours", "transformers, compiled") and not (recipe.compile and compiler_found(device)):
-            continue
-        if name.startswith("transformers"):
-            theirs = _theirs(to_config_json(ours.config)).to(device)
-            loss_of = torch.compile(theirs.loss) if name.endswith("compiled") else theirs.loss
-            optimizers: list[Optimizer] = [torch.optim.AdamW(theirs.parameters(), lr=1e-4)]
-        else:
-            gpt = build_model(recipe, vocab_size, params.seed).to(device)
-            loss_of = functools.partial(torch.compile(next_token_loss) if name == "ours" else next_token_loss, gpt)
-            optimizers = build_optimizers(gpt, recipe, dtype)
-        steppers[name] = functools.partial(_timed_step, loss_of, optimizers, dtype)
+    peak = data_sheet_peak(device) if dtype == torch.bfloat16 else None
 
+    compilable = recipe.compile and compiler_found(device)
+    steppers: dict[str, Step] = {}
+    for name in ("ours", *PEERS):
+        for compiled in (True, False) if compilable else (False,):
+            if name == "plain torch" and compilable and not compiled:
+                continue  # the better half of that peer is enough
+            loss_of, optimizers = _system(name, recipe, vocab_size, dtype, device)
+            step = functools.partial(_timed_step, torch.compile(loss_of) if compiled else loss_of, optimizers, dtype)
+            steppers[f"{name}, {'compiled' if compiled else 'eager'}"] = functools.partial(step, recipe.batch_size)
+
+    generator = torch.Generator().manual_seed(params.seed)
     timed: dict[str, list[tuple[float, float]]] = {name: [] for name in steppers}
-    for ids_BT in batches:
-        for name, step in steppers.items():
-            timed[name].append(step(ids_BT))
+    for _ in range(steps + WARM_UP_STEPS):
+        ids_BT = torch.randint(vocab_size, shape, generator=generator).to(device)
+        for name, timed_step in steppers.items():
+            timed[name].append(timed_step(ids_BT))
 
     rows: dict[str, dict[str, float]] = {}
+    flops_per_token = config.flops_per_token(recipe.seq_len)
     for name, taken in timed.items():
         columns = zip(*taken[WARM_UP_STEPS:], strict=True)
         model_seconds, optimizer_seconds = (statistics.median(column) for column in columns)
         seconds = model_seconds + optimizer_seconds
+        speed = tokens / seconds
+        peak_of_step = peak or peaks[_name(dtype)] * 1e9
         rows[name] = {
             "step_seconds": round(seconds, 4),
             "model_seconds": round(model_seconds, 4),
             "optimizer_share": round(optimizer_seconds / seconds, 3),
-            "tokens_per_second": round(recipe.batch_size * recipe.seq_len / seconds),
-            "gflops": round(flops / seconds / 1e9, 1),
-            "share_of_float32_peak": round(flops / seconds / 1e9 / peaks["float32"], 3),
+            "tokens_per_second": round(speed),
+            "gflops": round(flops_per_token * speed / 1e9, 1),
+            "share_of_float32_peak": round(flops_per_token * speed / 1e9 / peaks["float32"], 3),
+            "mfu": round(model_flops_utilisation(flops_per_token, speed, peak_of_step), 3),
         }
-    best = rows.get("ours", rows["ours, uncompiled"])
-    peers = {name: row for name, row in rows.items() if name.startswith("transformers")}
+    ours = rows["ours, compiled" if compilable else "ours, eager"]
     return {
-        "device": device.type,
+        "preset": preset,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
-        "parameters": sum(p.numel() for p in ours.parameters()),
-        "tokens_per_step": recipe.batch_size * recipe.seq_len,
-        "data_loading_share": round(_loading_seconds(recipe, params.seed) / best["step_seconds"], 5),
-        "dtype": str(dtype).removeprefix("torch."),
-        "matmul_peak_gflops": {name: round(peak, 1) for name, peak in peaks.items()},
+        "parameters": sum(p.numel() for p in build_model(recipe, vocab_size, params.seed).parameters()),
+        "tokens_per_step": tokens,
+        "micro_batch": recipe.batch_size,
+        "data_loading_share": round(_loading_seconds(recipe, params.seed) / ours["step_seconds"], 5),
+        "dtype": _name(dtype),
+        "matmul_peak_gflops": {name: round(value, 1) for name, value in peaks.items()},
+        "data_sheet_peak_gflops": peak and round(peak / 1e9),
         "systems": rows,
         "ratio_to": {
-            name: {key: round(row[f"{key}_seconds"] / best[f"{key}_seconds"], 3) for key in ("step", "model")}
-            for name, row in peers.items()
+            name: {key: round(row[f"{key}_seconds"] / ours[f"{key}_seconds"], 3) for key in ("step", "model")}
+            for name, row in rows.items()
+            if name.startswith(tuple(PEERS))
         },
     }
 
 
+def _system(
+    name: str, recipe: PretrainParams, vocab_size: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], list[Optimizer]]:
+    """The loss of a fresh model, and what moves it."""
+    if name == "ours":
+        gpt = build_model(recipe, vocab_size, seed=0).to(device)
+        return lambda ids_BT: next_token_loss(gpt, ids_BT), build_optimizers(gpt, recipe, dtype)
+    peer = PEERS[name](architecture(recipe, vocab_size), recipe.seq_len).to(device)
+    return peer.loss, [AdamW(peer.parameters(), lr=1e-4, fused=True)]
+
+
 def _timed_step(
-    loss_of: Callable[[Tensor], Tensor], optimizers: list[Optimizer], dtype: torch.dtype, ids_BT: Tensor
+    loss_of: Callable[[Tensor], Tensor],
+    optimizers: list[Optimizer],
+    dtype: torch.dtype,
+    micro_batch: int,
+    ids_BT: Tensor,
 ) -> tuple[float, float]:
     """Seconds of the model, forward and backward, and of its optimizers."""
     device = ids_BT.device
+
+    def precise(part_bT: Tensor) -> Tensor:
+        with precision(dtype, device):
+            return loss_of(part_bT)
+
+    _wait(device)
     started = time.perf_counter()
-    with precision(dtype, device):
-        loss = loss_of(ids_BT)
-    loss.backward()
+    accumulate(precise, ids_BT, micro_batch)
     _wait(device)
     middle = time.perf_counter()
     for optimizer in optimizers:
@@ -116,11 +149,22 @@ def _timed_step(
     return middle - started, time.perf_counter() - middle
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def data_sheet_peak(device: torch.device) -> float | None:
+    """FLOP/s that the maker states for bfloat16 products on this GPU; None where this program does not know it."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for part, peak in DATA_SHEET_PEAKS.items() if part in name), None)
+
+
 def _loading_seconds(recipe: PretrainParams, seed: int, steps: int = 50) -> float:
     """Seconds in which the batch of a step is read from a memory map, the median of `steps`."""
     with tempfile.TemporaryFile() as file:
         np.zeros(4_000_000, np.uint16).tofile(file)
-        windows = Windows(np.memmap(file, np.uint16, mode="r"), recipe.seq_len, recipe.batch_size, seed)
+        per_step = recipe.batch_size * recipe.grad_accum_steps
+        windows = Windows(np.memmap(file, np.uint16, mode="r"), recipe.seq_len, per_step, seed)
         seconds = []
         for step in range(steps):
             started = time.perf_counter()
@@ -129,9 +173,10 @@ def _loading_seconds(recipe: PretrainParams, seed: int, steps: int = 50) -> floa
     return statistics.median(seconds)
 
 
-def matmul_peak(dtype: torch.dtype, device: torch.device, size: int = 2048, seconds: float = 1.0) -> float:
+def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 1.0) -> float:
     """GFLOP/s of a plain product of two square matrices, measured here and now."""
-    a = torch.ones(size, size, dtype=dtype, device=device)
+    size = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(size, size, device=device).to(dtype)  # a GPU is faster on zeros and ones than on real numbers
     product: Callable[[], Tensor] = lambda: a @ a  # noqa: E731
     product()
     _wait(device)
@@ -148,42 +193,26 @@ def render(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    sheet = result["data_sheet_peak_gflops"]
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("training step", "tok/s", "GFLOP/s", "of float32 peak", "optimizer"):
+    for column in ("training step", "tok/s", "GFLOP/s", "of float32 peak", "MFU", "optimizer", "theirs / ours"):
         table.add_column(column, justify="left" if column == "training step" else "right")
     for name, row in result["systems"].items():
-        speed, share = f"{row['tokens_per_second']:,.0f}", f"{row['share_of_float32_peak']:.0%}"
-        table.add_row(name, speed, f"{row['gflops']:.0f}", share, f"{row['optimizer_share']:.0%}")
+        shares = (f"{row[key]:.0%}" for key in ("share_of_float32_peak", "mfu", "optimizer_share"))
+        ratio = result["ratio_to"].get(name)
+        beside = f"{ratio['step']:.2f} ({ratio['model']:.2f})" if ratio else ""
+        table.add_row(name, f"{row['tokens_per_second']:,}", f"{row['gflops']:,.0f}", *shares, beside)
     console = Console()
     console.print(table)
     console.print(
-        f"{result['parameters']:,} parameters, {result['tokens_per_step']} tokens a step, {result['device']}, "
-        f"{result['dtype']}, {result['threads']} threads; reading a batch takes {result['data_loading_share']:.2%} of "
-        "a step; peak of matrix products, GFLOP/s: "
-        + ", ".join(f"{name} {peak:.0f}" for name, peak in result["matmul_peak_gflops"].items())
-        + "".join(
-            f"; ours takes whole steps {ratio['step']:.2f} times as fast as {name} with torch's AdamW, "
-            f"and forward and backward alone {ratio['model']:.2f} times as fast"
-            for name, ratio in result["ratio_to"].items()
-        )
+        "theirs / ours: seconds of a whole step, each with its optimizer (and of forward and backward alone). "
+        f"{result['parameters']:,} parameters, {result['tokens_per_step']:,} tokens a step, micro-batches of "
+        f"{result['micro_batch']} windows, {result['device']}, {result['dtype']}, {result['threads']} threads; reading "
+        f"a step's tokens takes {result['data_loading_share']:.2%} of it. Peak of matrix products, GFLOP/s: "
+        + ", ".join(f"{name} {peak:,.0f}" for name, peak in result["matmul_peak_gflops"].items())
+        + (f"; by the data sheet, which MFU is a share of, {sheet:,}" if sheet else ""),
+        highlight=False,
     )
-
-
-def _theirs(config: dict[str, Any]) -> Any:
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    class Peer(nn.Module):
-        """Their model with the loss that ours has."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = Qwen3ForCausalLM(Qwen3Config(**config)).float()
-
-        def loss(self, ids_BT: Tensor) -> Tensor:
-            logits_BTV = self.inner(ids_BT[:, :-1], use_cache=False).logits
-            return F.cross_entropy(logits_BTV.float().flatten(0, 1), ids_BT[:, 1:].flatten())
-
-    return Peer()
 
 
 def _wait(device: torch.device) -> None:
