@@ -200,3 +200,35 @@ def test_a_measured_time_is_judged_but_not_kept(toys):
     assert (result.value, result.passed) == (0.0, True)
     assert (result.stored()["value"], result.stored()["got"]) == (None, "fast enough")
     assert replace(result, passed=False).stored()["got"] == "too slow"
+
+
+@pytest.mark.parametrize(
+    ("noisy", "found", "passed", "measured"),
+    [
+        (True, [1.0, 1.0, 0.0], True, 3),
+        (True, [1.0, 1.0, 1.0, 0.0], False, 3),
+        (True, [0.0, 1.0], True, 1),
+        (False, [1.0, 0.0], False, 1),
+    ],
+)
+def test_a_time_that_misses_is_taken_again(toys, monkeypatch, noisy, found, passed, measured):
+    milestone, calls = find_milestone("t01"), []
+
+    def run(call):
+        calls.append(call)
+        return workers.Outcome("returned", found[len(calls) - 1])
+
+    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr(workers, "run_all", lambda calls: map(run, calls))
+    criterion = milestone.spec.criteria[0].model_copy(update={"noisy": noisy})
+    (result,) = machine_results(Subject(milestone, {}), [criterion])
+    assert (result.passed, len(calls)) == (passed, measured)
+
+
+def test_a_time_that_raises_is_not_taken_again(toys, monkeypatch):
+    milestone, calls = find_milestone("t01"), []
+    monkeypatch.setattr(
+        workers, "run", lambda call: calls.append(call) or workers.Outcome("raised", fault="ValueError: no")
+    )
+    (result,) = machine_results(Subject(milestone, {}), [milestone.spec.criteria[0].model_copy(update={"noisy": True})])
+    assert (result.passed, result.fault, len(calls)) == (False, "ValueError: no", 1)

@@ -710,7 +710,7 @@ def _speed_ratio(batch: int) -> float:
 
     if with_ours() != with_theirs():
         return 0.0
-    ours_seconds, their_seconds = in_turn([with_ours, with_theirs], 5)
+    ours_seconds, their_seconds = in_turn([with_ours, with_theirs], 9)
     return their_seconds / ours_seconds
 
 
