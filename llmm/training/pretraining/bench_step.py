@@ -14,6 +14,7 @@ from torch.optim import AdamW, Optimizer
 
 from llmm.device import pick_device, pick_dtype, precision
 from llmm.params import PretrainParams
+from llmm.peaks import data_sheet_peak, matmul_peak, wait_for
 from llmm.presets import params_of
 from llmm.training.pretraining.accumulation import accumulate
 from llmm.training.pretraining.compute import model_flops_utilisation
@@ -28,8 +29,6 @@ from llmm.training.pretraining.step_peers import TorchModel, TransformersModel
 from llmm.training.pretraining.windows import Windows
 
 WARM_UP_STEPS = 3
-# dense bfloat16 products with float32 sums, in FLOP/s, by the makers' data sheets: what MFU is usually a share of
-DATA_SHEET_PEAKS = {"A100": 312e12, "H100 PCIe": 756e12, "H100": 989.4e12, "H200": 989.4e12}
 
 Step = Callable[[Tensor], tuple[float, float]]  # ids (B, T + 1) → seconds of the model and of the optimizers
 PEERS: dict[str, type[TransformersModel] | type[TorchModel]] = {
@@ -137,26 +136,20 @@ def _timed_step(
         with precision(dtype, device):
             return loss_of(part_bT)
 
-    _wait(device)
+    wait_for(device)
     started = time.perf_counter()
     accumulate(precise, ids_BT, micro_batch)
-    _wait(device)
+    wait_for(device)
     middle = time.perf_counter()
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    _wait(device)
+    wait_for(device)
     return middle - started, time.perf_counter() - middle
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def data_sheet_peak(device: torch.device) -> float | None:
-    """FLOP/s that the maker states for bfloat16 products on this GPU; None where this program does not know it."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for part, peak in DATA_SHEET_PEAKS.items() if part in name), None)
 
 
 def _loading_seconds(recipe: PretrainParams, seed: int, steps: int = 50) -> float:
@@ -171,21 +164,6 @@ def _loading_seconds(recipe: PretrainParams, seed: int, steps: int = 50) -> floa
             windows.batch(step)
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
-
-
-def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 1.0) -> float:
-    """GFLOP/s of a plain product of two square matrices, measured here and now."""
-    size = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(size, size, device=device).to(dtype)  # a GPU is faster on zeros and ones than on real numbers
-    product: Callable[[], Tensor] = lambda: a @ a  # noqa: E731
-    product()
-    _wait(device)
-    started, products = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        product()
-        _wait(device)
-        products += 1
-    return 2 * size**3 * products / (time.perf_counter() - started) / 1e9
 
 
 def render(result: dict[str, Any]) -> None:
@@ -209,12 +187,7 @@ def render(result: dict[str, Any]) -> None:
         f"{result['parameters']:,} parameters, {result['tokens_per_step']:,} tokens a step, micro-batches of "
         f"{result['micro_batch']} windows, {result['device']}, {result['dtype']}, {result['threads']} threads; reading "
         f"a step's tokens takes {result['data_loading_share']:.2%} of it. Peak of matrix products, GFLOP/s: "
-        + ", ".join(f"{name} {peak:,.0f}" for name, peak in result["matmul_peak_gflops"].items())
+        + ", ".join(f"{name} {peak:,.1f}" for name, peak in result["matmul_peak_gflops"].items())
         + (f"; by the data sheet, which MFU is a share of, {sheet:,}" if sheet else ""),
         highlight=False,
     )
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from llmm.errors import UserError
-from llmm.training.pretraining.bench_step import matmul_peak
+from llmm.peaks import matmul_peak
 from llmm.transformers.gpt import load_gpt
 from llmm.transformers.gpt.generate import generate
 
