@@ -28,8 +28,8 @@ def pick_device() -> torch.device:
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products that `name` stands for; "auto" is bfloat16 where that is clearly faster here.
 
-    The processor decides: with bfloat16 instructions its products are two to four times as fast as in float32,
-    without them they are emulated, at half the speed or less.
+    A processor is asked: with bfloat16 instructions its products are two to four times as fast as in float32, without
+    them they are emulated, at half the speed or less. A GPU has them from compute capability 8.0 (Ampere) on.
     """
     return _faster_dtype(device) if name == "auto" else getattr(torch, name)
 
@@ -41,6 +41,8 @@ def precision(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractCo
 
 @functools.cache
 def _faster_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     seconds = {dtype: _seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
     return torch.bfloat16 if seconds[torch.float32] > _GAIN * seconds[torch.bfloat16] else torch.float32
 

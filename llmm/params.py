@@ -174,7 +174,7 @@ class RagEvalParams(Section):
 
 
 class AgentEvalParams(Section):
-    """The agent's four suites of tasks."""
+    """The agent's five suites of tasks."""
 
     tasks: Count
     max_steps: Count

@@ -43,7 +43,7 @@ def costs(summary: Summary) -> str:
     total = sum(stage["seconds"] for stage in stages)
     peak = max(stage["peak_memory_mib"] for stage in stages)
     trained = next(stage for stage in stages if stage["stage"] == "pretrain")
-    speed = f"On two CPU cores; pretraining in {trained['dtype']} at {trained['tokens_per_second']:,} tokens a second."
+    speed = f"Pretraining on {trained['device']}, {trained['dtype']}, {trained['tokens_per_second']:,} tokens a second."
     return "\n".join([*rows, f"| **together** | **{total:.0f}** | **{peak}** |", "", speed, ""])
 
 
@@ -62,6 +62,18 @@ def retrieval_verdict(_: Summary) -> str:
     if metrics["hybrid_beats_bm25"]:
         return f"Yes: {found}, on queries without the names of what they look for.\n"
     return f"Not shown ({found}, on queries without the names of what they look for): prefer `bm25`.\n"
+
+
+def retrieval_hand_written(_: Summary) -> str:
+    """The same question on the questions that people wrote."""
+    asked = read_json(paths.METRICS / "rag_eval.json")["hand_written"]
+    hybrid, bm25, cited = (asked[key] for key in ("hybrid", "bm25", "right_source_cited"))
+    better = "It does" if hybrid["mrr"] > bm25["mrr"] else "It does not"
+    return (
+        f"{better} on the {asked['questions']} hand-written questions, of which {cited['n']} have an answer: recall@10 "
+        f"{hybrid['recall@10']:.3f} against {bm25['recall@10']:.3f} of BM25, MRR {hybrid['mrr']:.3f} against "
+        f"{bm25['mrr']:.3f}. {cited['rate']:.0%} of the answers to them cite the right source.\n"
+    )
 
 
 def recipe_search(_: Summary) -> str:
@@ -198,6 +210,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "costs": costs,
     "sample": sample,
     "retrieval-verdict": retrieval_verdict,
+    "retrieval-hand-written": retrieval_hand_written,
     "recipe-search": recipe_search,
     "finetune-search": finetune_search,
     "breadth": breadth,

@@ -29,11 +29,19 @@ ARTIFACTS = {
     "encoder": (paths.ENCODER, "the embedding model's LoRA"),
     "index": (paths.INDEX, "chunks, BM25 and vectors"),
 }
+_SUITES = {
+    "new_values": "new values",
+    "new_phrasings": "new phrasings",
+    "no_tool": "no call needed",
+    "multi_step": "two calls",
+    "hand_written": "hand-written tasks",
+}
+_SYSTEMS = {"regex_router": "regex router", "no_tools": "model without tools", "random_weights": "random weights"}
 NEXT = (
     ("text of the model", 'llmm generate "def read_json("'),
     ("an answer with citations", 'llmm ask "How do I parse a date?"'),
     ("the tool agent", 'llmm agent "What is 37 * 12?"'),
-    ("another size, then the difference", "dvc exp run -S pretrain.n_layer=4 && dvc metrics diff"),
+    ("another size, then the difference", "dvc exp run -S pretrain.n_layer=6 && dvc metrics diff"),
     ("the evaluations in a browser", "make ui"),
     ("your own text", "set corpus.source: files and corpus.path in params.yaml, then make repro"),
 )
@@ -124,7 +132,19 @@ def _retrieval(metrics: Any) -> list[Measure]:
                 "the model without a passage": ("questions", "closed_book", "f1"),
             },
         )
-        found.append(Measure("answers from the index", value, _interval(ends), beside, "F1"))
+        found.append(Measure("answers, extracted by rules", value, _interval(ends), beside, "F1"))
+    value = _number(metrics, "questions", "generated", "f1")
+    if value is not None:
+        ends = [_number(metrics, "questions", "generated", f"f1_{end}") for end in ("low", "high")]
+        beside = _numbers(
+            metrics,
+            {
+                "without a passage": ("questions", "closed_book", "f1"),
+                "with the right passage": ("questions", "gold_context", "f1"),
+                "BM25's best sentence": ("questions", "bm25_sentence", "f1"),
+            },
+        )
+        found.append(Measure("answers, written by the model", value, _interval(ends), beside, "F1"))
     return found
 
 
@@ -132,12 +152,13 @@ def _agent(metrics: Any) -> list[Measure]:
     found = []
     suites = _at(metrics, "suites")
     for suite, systems in suites.items() if isinstance(suites, dict) else []:
-        value = _number(systems, "agent", "exact", "rate")
-        if value is not None:
-            ends = [_number(systems, "agent", "exact", end) for end in ("low", "high")]
-            others = [name for name in systems if name != "agent"]
-            beside = _numbers(systems, {name.replace("_", " "): (name, "exact", "rate") for name in others})
-            found.append(Measure(f"agent, {suite.replace('_', ' ')}", value, _interval(ends), beside, "exact calls"))
+        for figure, unit in (("exact", "exact calls"), ("answer", "right answers")):
+            value = _number(systems, "agent", figure, "rate")
+            if value is not None:
+                ends = [_number(systems, "agent", figure, end) for end in ("low", "high")]
+                others = {_SYSTEMS.get(name, name): (name, figure, "rate") for name in systems if name != "agent"}
+                beside = _numbers(systems, others)
+                found.append(Measure(f"agent, {_SUITES.get(suite, suite)}", value, _interval(ends), beside, unit))
     return found
 
 

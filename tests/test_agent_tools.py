@@ -41,6 +41,9 @@ def test_calculator_agrees_with_python(expression: str) -> None:
     [
         ("12*7", "84"),
         ("84/2", "42"),
+        ("2000000000000001/1", "2000000000000001"),
+        ("10**20/2", "50000000000000000000"),
+        ("7/2", "3.5"),
         ("1/3", "0.3333333333"),
         ("sqrt(49)", "7"),
         ("-7%3", "2"),
@@ -103,6 +106,16 @@ def test_calculator_never_raises_anything_else(expression: str) -> None:
         ("import math\nmath.factorial(20)", "2432902008176640000"),
         ("sorted([3,1,2])", "[1, 2, 3]"),
         ("x=1", ""),
+        ("", ""),
+        ("# nothing", ""),
+        ("x = 5\nx\n\n# the end", "5"),
+        ("x=1; x+1", "2"),
+        ("print('é'); 'é' + 'ü'", "é\néü"),
+        ("'''a\n  b'''", "a\n  b"),
+        ("if 1:\n    5", ""),
+        ("'\x0c'\r7", "7"),
+        ("print(1)\nNone", "1"),
+        ("x=[]\nx.append(x)\nx", "[[...]]"),
     ],
 )
 def test_sandbox_runs_programs(code: str, output: str) -> None:
@@ -127,6 +140,9 @@ def test_sandbox_runs_programs(code: str, output: str) -> None:
         ("def f(): return f()\nf()", "RecursionError"),
         ("print('x'*10**6)", "limit|output"),
         ("'x'*1000", "output"),
+        ("x=[1]\nfor i in range(60): x=[x,x]\nx", "memory limit|output"),  # small inside, endless as text
+        ("x=[]\nfor i in range(10**5): x=[x]\nx", "."),
+        ("'\ud800'", "surrogates"),
         ("a b", "."),
         ("1/0", "ZeroDivisionError"),
         ("__import__('os')", "NameError"),
@@ -191,6 +207,7 @@ def test_search_numbers_its_hits_and_works_without_an_index() -> None:
         '{"name":"calculator","arguments":{"expression":"import os"},"x":1}',
         '{"name":"signature","arguments":{"name":"a b"}}',
         "[" * 5000,
+        '{"name":' + "1" * 5000 + "}",
     ],
 )
 def test_a_wrong_call_is_a_message_and_no_exception(call: str) -> None:

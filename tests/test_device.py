@@ -19,6 +19,14 @@ def test_auto_is_bfloat16_only_where_it_is_clearly_faster(monkeypatch, float32, 
     device._faster_dtype.cache_clear()
 
 
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_auto_on_a_gpu_asks_what_it_can(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    device._faster_dtype.cache_clear()
+    assert device.pick_dtype("auto", torch.device("cuda")) == expected
+    device._faster_dtype.cache_clear()
+
+
 def test_a_named_dtype_is_taken_at_its_word():
     assert device.pick_dtype("float32", CPU) == torch.float32
     assert device.pick_dtype("bfloat16", CPU) == torch.bfloat16

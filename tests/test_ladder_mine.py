@@ -108,6 +108,8 @@ BODY = "return sum(values) / len(values)"
     ("body", "told"),
     [
         ("return sum(values)", "6"),
+        ("return float('nan')", "nan"),
+        ("return float('inf')", "inf"),
         ("return [sum(values) / len(values)]", "mean is a list, expected a number (checks.py:8, in mean_error)"),
         ("return None", "mean is None, expected a number (checks.py:8, in mean_error)"),
         (

@@ -258,7 +258,8 @@ def _faulty(part):
 
 
 @pytest.mark.parametrize(
-    ("factor", "after", "what"), [("nan", 0, "loss is nan at step 0"), ("nan", 7, "loss is nan at step 7")]
+    ("factor", "after", "what"),
+    [("nan", 0, "loss is nan at step 0"), ("nan", 7, "loss is nan at step 7"), ("inf", 7, "loss is inf at step 7")],
 )
 def test_a_loss_that_is_no_number_stops_the_run_in_one_line(opened, tmp_path, monkeypatch, factor, after, what):
     from llmm.training.pretraining import trainer
@@ -343,6 +344,8 @@ def test_the_verdict_tells_a_normal_loss_from_others_and_names_what_differs():
     assert verdict(curve, recipe, 101, 150, expected + 0.9 * band, 0.0).startswith("as expected")
     assert "an easier text" in verdict(curve, recipe, 101, 150, expected - 1.1 * band, 0.0)
     assert "the recipe is the same" in verdict(curve, recipe, 101, 150, expected + 1.5 * band, 0.0)
+    longer = recipe.model_copy(update={"cooldown_fraction": 0.9})
+    assert "pretrain.cooldown_fraction is 0.9" in verdict(curve, longer, 101, 150, expected - 1.1 * band, 0.0)
     quarter = _recipe(steps=500, batch_size=8, muon_lr=0.5)
     said = verdict(curve, quarter, 451, 500, curve.at(101, 150)[0], 0.0)
     assert "the recipe was there at step 12" in said  # the middle of 101 … 150

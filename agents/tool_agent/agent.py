@@ -38,7 +38,10 @@ def run_agent(task: str, limits: Limits | None = None) -> Trace:
 
 def replay(trace: Trace, tools: Toolbox, limits: Limits | None = None) -> Trace:
     """The same turns again, with the tools asked anew: equal to `trace` unless a tool has changed."""
-    return run_tasks([(trace.task, trace.history)], ReplayPolicy([trace]), tools, limits)[0]
+    again = run_tasks([(trace.task, trace.history)], ReplayPolicy([trace]), tools, limits)[0]
+    if again.stop == "context" and len(again.steps) == len(trace.steps):
+        again.stop = trace.stop  # no turn is recorded after it: the time or the context was used up then
+    return again
 
 
 @functools.lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.tool_agent.loop import run_tasks
+from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.phrasings.calculator import Table
 from agents.tool_agent.phrasings.tables import Split, table
 from agents.tool_agent.policy import ModelPolicy
@@ -97,7 +97,8 @@ def measure(name: str, phrasings: int, train: Draw, new_values: Draw, new_phrasi
 
 
 def _exact(tasks: Sequence[Task], policy: ModelPolicy, toolbox: Toolbox) -> dict[str, float]:
-    traces = run_tasks([(task.prompt, task.history) for task in tasks], policy, toolbox)
+    asked = [(task.prompt, task.history) for task in tasks]
+    traces = run_tasks(asked, policy, toolbox, Limits(seconds=3600))  # no matter how fast the machine is
     right = sum(trace.calls == [call.text for call in task.calls] for task, trace in zip(tasks, traces, strict=True))
     low, high = wilson_interval(right, len(tasks))
     return {"rate": round(right / len(tasks), 4), "low": round(low, 4), "high": round(high, 4)}

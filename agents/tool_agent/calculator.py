@@ -16,11 +16,18 @@ class CalculationError(Exception):
     """What is wrong with the expression, in words for the model."""
 
 
+def _quotient(a: Number, b: Number) -> Number:
+    """Whole where it divides, whatever its size."""
+    if isinstance(a, int) and isinstance(b, int) and b and a % b == 0:
+        return a // b
+    return a / b
+
+
 _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Div: _quotient,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }

@@ -17,7 +17,7 @@ from llmm.training.lora.chat import Message
 
 @dataclass(frozen=True)
 class Limits:
-    """Budgets of one task."""
+    """Budgets of one task, but for the seconds: those of all tasks that are worked on together."""
 
     steps: int = 4  # turns of the model
     turn_tokens: int = 160  # of one turn

@@ -8,7 +8,7 @@ import torch
 
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.tools import Tool
-from agents.tool_agent.trace import Trace
+from agents.tool_agent.trace import Step, Trace
 from llmm.training.lora.chat import ChatCodec, Conversation, Message
 from llmm.transformers.gpt import GPT
 from llmm.transformers.gpt.generate import generate
@@ -82,12 +82,16 @@ class ReplayPolicy:
         """See Policy."""
         turns = []
         for conversation in conversations:
-            start = max(i for i, message in enumerate(conversation) if message.role == "user") + 1
-            steps = self._turns[tuple(conversation[:start])]
-            step = steps[sum(message.role == "tool_call" for message in conversation[start:])]
+            step = self._left(conversation)[0]
             turns.append(Turn(None if step.role == "unfinished" else Message(step.role, step.text), step.tokens))
         return turns
 
     def fits(self, conversation: Conversation, max_tokens: int) -> bool:
-        """See Policy."""
-        return True
+        """Whether another turn is recorded."""
+        return bool(self._left(conversation))
+
+    def _left(self, conversation: Conversation) -> Sequence[Step]:
+        """The recorded turns after those that `conversation` holds."""
+        start = max(i for i, message in enumerate(conversation) if message.role == "user") + 1
+        steps = self._turns[tuple(conversation[:start])]
+        return steps[sum(message.role == "tool_call" for message in conversation[start:]) :]

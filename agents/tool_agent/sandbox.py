@@ -3,15 +3,21 @@
 Where the sandbox is not to be had, running code is refused: there is no fallback.
 """
 
+import ast
 import atexit
 import datetime
 import functools
+import io
 from typing import Any
 
 MAX_CODE_CHARS = 2000
 MAX_OUTPUT_CHARS = 300
 _SECONDS = 1.0
 _MEMORY_BYTES = 32 << 20
+_RESULT = "__result"
+_SHOW_RESULT = f"""
+None if {_RESULT} is None else ({_RESULT} if isinstance({_RESULT}, str) else repr({_RESULT}))[:{MAX_OUTPUT_CHARS + 1}]
+"""
 # Nothing outside the program shows in its result: a fixed clock, fixed random numbers, no sleeping
 _POLICY: Any = {
     "datetime": datetime.datetime(2024, 1, 1),
@@ -48,20 +54,39 @@ def run_python(code: str) -> str:
     }
     try:
         with pool.checkout(limits=limits, os_policy=_POLICY) as session:
-            value = session.feed_run(code, print_callback=printed)
+            session.feed_run(_with_result_named(code), print_callback=printed)
+            shown = session.feed_run(_SHOW_RESULT)
     except monty.MontyCrashedError:
         raise SandboxError("the program was stopped") from None
     except monty.MontyError as error:
         raise SandboxError(_stable(str(error))) from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise SandboxError(f"the result cannot be shown: {type(error).__name__}") from None
+        raise SandboxError(f"the program cannot be run: {type(error).__name__}") from None
     text = printed.output.rstrip("\n")
-    if value is not None:
-        shown = value if isinstance(value, str) else _representation(value)
+    if shown is not None:
         text = f"{text}\n{shown}" if text else shown
     if len(text) > MAX_OUTPUT_CHARS:
         raise SandboxError(f"the output has more than {MAX_OUTPUT_CHARS} characters")
     return text
+
+
+def _with_result_named(code: str) -> str:
+    """`code` with the value of its last expression kept under a name, so that the sandbox itself can show it.
+
+    A small value may be huge as text (sixty lists, each twice in the next), so only text leaves the sandbox.
+    """
+    try:
+        last = ast.parse(code).body[-1:]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return f"{_RESULT} = None\n{code}"  # and the sandbox says what is wrong
+    if not last or not isinstance(last[0], ast.Expr):
+        return f"{_RESULT} = None\n{code}"
+    lines = [line.encode() for line in io.StringIO(code, newline="")]  # the lines that Python counts
+    start = (last[0].lineno - 1, last[0].col_offset)
+    end = ((last[0].end_lineno or 0) - 1, last[0].end_col_offset)
+    for (row, column), added in ((end, ")"), (start, f"{_RESULT} = (")):
+        lines[row] = lines[row][:column] + added.encode() + lines[row][column:]
+    return b"".join(lines).decode()
 
 
 def _stable(message: str) -> str:
@@ -71,13 +96,6 @@ def _stable(message: str) -> str:
         if limit in line:
             return limit
     return line[:200]
-
-
-def _representation(value: Any) -> str:
-    try:
-        return repr(value)
-    except ValueError:  # more digits than Python turns into text
-        raise SandboxError("the result has too many digits") from None
 
 
 @functools.lru_cache(maxsize=1)

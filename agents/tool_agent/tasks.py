@@ -6,7 +6,6 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from agents.tool_agent import values as v
 from agents.tool_agent.answers import Kind, final_answer
@@ -258,14 +257,6 @@ _SNIPPETS = (
     "2**{n}", "'{w}'.capitalize()", "x={n}\nx*x", "len([{s}])", "'{l}' in '{w}'", "'-'.join('{w}')", "{n}//3",
     "round({n}/7,2)", "abs(-{n})", "print('{w}')",
 )  # fmt: skip
-
-
-def arguments_in(call: str) -> dict[str, Any]:
-    """The arguments of a call's text, for looking at it."""
-    import json
-
-    found: dict[str, Any] = json.loads(call)["arguments"]
-    return found
 
 
 def normal_space(text: str) -> str:

@@ -109,7 +109,7 @@ class Toolbox:
         """The tool and its checked arguments. Raises ToolError where the call is not valid."""
         try:
             call = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also a number with more digits than Python reads
             raise ToolError("the call is no JSON") from None
         if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
             raise ToolError("a call has a name and arguments")

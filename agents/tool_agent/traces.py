@@ -35,10 +35,10 @@ class ToolConversation:
 
 
 def make_conversations(maker: Maker, toolbox: Toolbox, count: int, rng: random.Random) -> list[ToolConversation]:
-    """`count` conversations in the shares above, all different in their first question."""
+    """`count` conversations in the shares above, none twice but small talk, which has few variants."""
     made: list[ToolConversation] = []
     seen: set[tuple[Message, ...]] = set()
-    for _ in range(20 * count):  # small talk has few variants: a bound, where there are not enough
+    for _ in range(20 * count):  # a bound, where there are not enough
         if len(made) == count:
             break
         kind = rng.choices(list(SHARES), list(SHARES.values()))[0]

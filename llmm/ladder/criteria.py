@@ -1,5 +1,6 @@
 """Measuring exit criteria: each in a process of its own, on the reference, on a planted bug or on a learner's files."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,9 @@ class Result:
         kept = {"id": self.id, "what": self.what, "expected": self.expected, "passed": self.passed}
         if self.noisy:
             return kept | {"value": None, "got": "fast enough" if self.passed else "too slow", "fault": ""}
-        value = float(f"{self.value:.3g}") if isinstance(self.value, float) else self.value
+        value = self.value
+        if isinstance(value, float):  # JSON has no NaN and no infinity; `got` says it
+            value = float(f"{value:.3g}") if math.isfinite(value) else None
         return kept | {"value": value, "got": self.got, "fault": self.fault}
 
 

@@ -243,7 +243,7 @@ def schedule_free(w: Tensor, g: Tensor, s: State, *, lr: float = 0.1, beta: floa
     x, z = s.get("x", w), s.get("z", w)
     s["z"] = z - lr * g
     s["lr_squares"] = s.get("lr_squares", 0) + lr**2
-    c = lr**2 / s["lr_squares"]
+    c = lr**2 / s["lr_squares"] if s["lr_squares"] else 1.0
     s["x"] = (1 - c) * x + c * s["z"]
     return (1 - beta) * s["z"] + beta * s["x"]
 

@@ -61,7 +61,7 @@ class ScheduleFreeAdamW(MultiTensor):
         squares = states[0].get("lr_squares", 0.0) + lr**2
         for state in states:
             state["lr_squares"] = squares
-        c = lr**2 / squares
+        c = lr**2 / squares if squares else 1.0  # a schedule may begin at a rate of zero
         torch._foreach_lerp_(params, z, c)
         torch._foreach_add_(params, directions, alpha=-lr * (1 - beta1 * (1 - c)))
         torch._foreach_add_(z, directions, alpha=-lr)

@@ -40,17 +40,20 @@ def fast_over_plain() -> float:
 
 def torch_over_adamw() -> float:
     """Seconds of torch's AdamW (foreach) over ours, for the parameters that AdamW moves in the default pretraining."""
-    return seconds_ratio(lambda p: torch.optim.AdamW(p, foreach=True), AdamW, ADAMW_SHAPES)
+    return seconds_ratio(lambda p: torch.optim.AdamW(p, foreach=True, weight_decay=0), AdamW, ADAMW_SHAPES)
 
 
 def torch_over_fused_adamw() -> float:
     """The same where both leave the arithmetic to torch's fused kernel, as the pretraining does."""
     return seconds_ratio(
-        lambda p: torch.optim.AdamW(p, fused=True), lambda p: AdamW(p, fused=True), ADAMW_SHAPES, repeats=101
+        lambda p: torch.optim.AdamW(p, fused=True, weight_decay=0),
+        lambda p: AdamW(p, fused=True),
+        ADAMW_SHAPES,
+        repeats=101,
     )
 
 
 def torch_over_muon() -> float:
     """Seconds of torch's Muon, iterating in float32 too, over ours, for the matrices of the default pretraining."""
     with torch_muon_without_rounding():
-        return seconds_ratio(torch.optim.Muon, Muon, MUON_SHAPES, repeats=7)
+        return seconds_ratio(lambda p: torch.optim.Muon(p, weight_decay=0), Muon, MUON_SHAPES, repeats=7)

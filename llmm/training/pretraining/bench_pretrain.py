@@ -108,10 +108,11 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
         if steps <= recipe.warmup_steps:
             raise UserError(f"{task['seconds']:.0f} s leave {steps} steps, the warm-up takes {recipe.warmup_steps}")
         scored = score(run.model, tokens, starts, bytes_of_token, recipe.seq_len)
-    nats = scored.nats.sum() / scored.tokens
+        bytes_per_token = shards.bytes("train") / len(shards.tokens("train"))
     training = run.curve[-1]["train_bits_per_byte"]
+    in_nats = training * math.log(2) * bytes_per_token
     figures = (
-        {"nats_per_character": round(nats, 4), "training": round(training * math.log(2), 4)}
+        {"nats_per_character": round(scored.nats_per_token, 4), "training": round(in_nats, 4)}
         if task["text"]
         else {"bits_per_byte": round(scored.bits_per_byte, 4), "training": round(training, 4)}
     )

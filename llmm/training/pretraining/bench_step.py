@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from llmm.device import pick_device, pick_dtype, precision
+from llmm.errors import UserError
 from llmm.params import PretrainParams
 from llmm.peaks import data_sheet_peak, matmul_peak, wait_for
 from llmm.presets import params_of
@@ -27,6 +28,7 @@ from llmm.training.pretraining.recipe import (
 )
 from llmm.training.pretraining.step_peers import TorchModel, TransformersModel
 from llmm.training.pretraining.windows import Windows
+from llmm.transformers.gpt.families import family
 
 WARM_UP_STEPS = 3
 
@@ -44,13 +46,18 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     and precision; ours has the pipeline's optimizers, the peers torch's fused AdamW, which is cheaper than Muon. So
     there are two ratios: of whole steps, each with its optimizer, and of the models alone, forward and backward.
     "gflops" counts 6 N + 6 L D T for each token; "mfu" is its share of the peak of the step's precision, by the data
-    sheet where that is known, else as measured.
+    sheet where that is known, else as measured. Raises UserError where the recipe is of another family than the peers.
     """
     params = params_of(preset)
     recipe, vocab_size = params.pretrain, params.tokenizer.vocab_size
     device = pick_device()
     dtype = pick_dtype(recipe.dtype, device)
     config = architecture(recipe, vocab_size)
+    if family(config) != "qwen3" or config.n_kv_head != config.n_head or not config.tie_embeddings or config.dropout:
+        raise UserError(
+            "the peers of a step are made for RMSNorm, RoPE, QK-norm, SwiGLU, tied embeddings, as many key heads as "
+            "query heads and no dropout: choose a recipe with these"
+        )
     shape = (recipe.batch_size * recipe.grad_accum_steps, recipe.seq_len + 1)
     tokens = recipe.seq_len * shape[0]
     peaks = {name: matmul_peak(getattr(torch, name), device) for name in ("float32", "bfloat16")}

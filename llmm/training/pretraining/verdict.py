@@ -80,9 +80,10 @@ def verdict(curve: ExpectedCurve, recipe: PretrainParams, first: int, last: int,
     against = f"expected {expected:.3f} ± {band:.3f}"
     if abs(loss - expected) <= band:
         return f"as expected ({against})"
+    differing = "; ".join(differences(curve, recipe))
     if loss < expected:
-        return f"lower than {against}: an easier text, or one that the model has seen?"
-    reason = "; ".join(differences(curve, recipe)) or "the recipe is the same: look at the text"
+        return f"lower than {against}: {differing or 'an easier text, or one that the model has seen?'}"
+    reason = differing or "the recipe is the same: look at the text"
     return f"higher than {against}; the recipe was there at step {curve.step_of(loss):.0f}: {reason}"
 
 
