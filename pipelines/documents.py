@@ -43,7 +43,8 @@ def costs(summary: Summary) -> str:
     total = sum(stage["seconds"] for stage in stages)
     peak = max(stage["peak_memory_mib"] for stage in stages)
     trained = next(stage for stage in stages if stage["stage"] == "pretrain")
-    speed = f"Pretraining on {trained['device']}, {trained['dtype']}, {trained['tokens_per_second']:,} tokens a second."
+    where = "the CPU" if trained["device"] == "cpu" else "a GPU"
+    speed = f"Pretraining on {where}, in {trained['dtype']}, at {trained['tokens_per_second']:,} tokens a second."
     return "\n".join([*rows, f"| **together** | **{total:.0f}** | **{peak}** |", "", speed, ""])
 
 

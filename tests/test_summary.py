@@ -66,6 +66,7 @@ def test_the_cost_of_a_run_that_went_on_is_not_taken_for_that_of_a_whole_one(pro
     pretrain = {
         "seconds": 250.4,
         "peak_memory_mib": 15,
+        "device": "cpu",
         "dtype": "float32",
         "tokens_per_second": 1,
         "went_on_from_step": 0,
