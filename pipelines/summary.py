@@ -156,7 +156,9 @@ def _agent(metrics: Any) -> list[Measure]:
             value = _number(systems, "agent", figure, "rate")
             if value is not None:
                 ends = [_number(systems, "agent", figure, end) for end in ("low", "high")]
-                others = {_SYSTEMS.get(name, name): (name, figure, "rate") for name in systems if name != "agent"}
+                others: dict[str, tuple[str, ...]] = {
+                    _SYSTEMS.get(name, name): (name, figure, "rate") for name in systems if name != "agent"
+                }
                 beside = _numbers(systems, others)
                 found.append(Measure(f"agent, {_SUITES.get(suite, suite)}", value, _interval(ends), beside, unit))
     return found
