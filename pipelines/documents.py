@@ -190,6 +190,8 @@ def pretrain_bfloat16_cores(_: Summary) -> str:
     for result in read_json(paths.DATA / "experiments" / "pretrain_bfloat16_cores.json"):
         unit = result["unit"]
         text = "default corpus" if unit == "bits_per_byte" else "tinyshakespeare"
+        if result["preset"] == "shakespeare_bf16":
+            text += ", compiled, bfloat16"
         for run in result["runs"]:
             figures = f"{run[unit]:.3f} {unit.replace('_', ' ')} | {run['training']:.3f} | {run['wall_seconds']:.0f} s"
             counts = f"{run['tokens']:,} | {run['tokens_per_second']:,}"

@@ -29,11 +29,27 @@ ARTIFACTS = {
     "encoder": (paths.ENCODER, "the embedding model's LoRA"),
     "index": (paths.INDEX, "chunks, BM25 and vectors"),
 }
+_READERS = (
+    (
+        "extractive",
+        "extracted by rules",
+        {"BM25's best sentence": "bm25_sentence", "the model without a passage": "closed_book"},
+    ),
+    (
+        "generated",
+        "written by the model",
+        {
+            "without a passage": "closed_book",
+            "with the right passage": "gold_context",
+            "BM25's best sentence": "bm25_sentence",
+        },
+    ),
+)
 _SUITES = {
     "new_values": "new values",
     "new_phrasings": "new phrasings",
     "no_tool": "no call needed",
-    "multi_step": "two calls",
+    "multi_step": "two calls or a follow-up",
     "hand_written": "hand-written tasks",
 }
 _SYSTEMS = {"regex_router": "regex router", "no_tools": "model without tools", "random_weights": "random weights"}
@@ -122,29 +138,12 @@ def _retrieval(metrics: Any) -> list[Measure]:
             ends = [_number(metrics, suite, "hybrid", f"ndcg@10_{end}") for end in ("low", "high")]
             beside = _numbers(metrics, {"BM25": (suite, "bm25", "ndcg@10"), "dense": (suite, "dense", "ndcg@10")})
             found.append(Measure(f"hybrid retrieval, {words}", value, _interval(ends), beside, "nDCG@10"))
-    value = _number(metrics, "questions", "extractive", "f1")
-    if value is not None:
-        ends = [_number(metrics, "questions", "extractive", f"f1_{end}") for end in ("low", "high")]
-        beside = _numbers(
-            metrics,
-            {
-                "BM25's best sentence": ("questions", "bm25_sentence", "f1"),
-                "the model without a passage": ("questions", "closed_book", "f1"),
-            },
-        )
-        found.append(Measure("answers, extracted by rules", value, _interval(ends), beside, "F1"))
-    value = _number(metrics, "questions", "generated", "f1")
-    if value is not None:
-        ends = [_number(metrics, "questions", "generated", f"f1_{end}") for end in ("low", "high")]
-        beside = _numbers(
-            metrics,
-            {
-                "without a passage": ("questions", "closed_book", "f1"),
-                "with the right passage": ("questions", "gold_context", "f1"),
-                "BM25's best sentence": ("questions", "bm25_sentence", "f1"),
-            },
-        )
-        found.append(Measure("answers, written by the model", value, _interval(ends), beside, "F1"))
+    for system, what, others in _READERS:
+        value = _number(metrics, "questions", system, "f1")
+        if value is not None:
+            ends = [_number(metrics, "questions", system, f"f1_{end}") for end in ("low", "high")]
+            beside = _numbers(metrics, {name: ("questions", other, "f1") for name, other in others.items()})
+            found.append(Measure(f"answers, {what}", value, _interval(ends), beside, "F1"))
     return found
 
 

@@ -148,6 +148,18 @@ def test_replay_is_byte_identical(seed: int, tmp_path: object) -> None:
         assert json.dumps(again.to_json()) == json.dumps(trace.to_json())
 
 
+@pytest.mark.parametrize("stop", ["time", "context"])
+def test_a_trace_that_ran_out_replays_to_its_end(stop: str) -> None:
+    tools = toolbox()
+    policy = Scripted(Message("tool_call", call_text("calculator", {"expression": "1+1"})), Message("assistant", "2"))
+    (trace,) = run_tasks([("add 1 and 1", ())], policy, tools, Limits(steps=1))
+    trace.stop = stop
+    assert len(trace.steps) == 1
+    assert replay(trace, tools).to_json() == trace.to_json()
+    trace.steps.clear()  # not even the first turn fitted
+    assert replay(trace, tools).to_json() == trace.to_json()
+
+
 def test_batched_and_single_runs_agree() -> None:
     tools = toolbox()
     policy = ModelPolicy(gpt(1), codec(), list(tools.tools.values()))

@@ -218,7 +218,7 @@ def test_a_dead_server_address_is_told_in_one_line_and_the_run_goes_on(api_url, 
     assert run.returncode == 0, err
     assert err.splitlines() == [f"toy: PREFECT_API_URL = {dead} does not answer: using a server of this run's own"]
     assert "toy: 6/6 batches" in out and len(out.splitlines()) < 8
-    wait_until(lambda: servers() <= before)  # its own server ends with it
+    wait_until(lambda: servers() <= before, 10)  # its own server ends with it
 
 
 def test_sigterm_ends_a_run_quickly_and_quietly(api_url, project):

@@ -36,7 +36,13 @@ def fill():
     write_json(metrics / "baselines.json", {"test": {"xz": 1.9, "ngram_5": 1.6}})
     suite = {"bm25": retrieval(0.34), "dense": retrieval(0.2), "hybrid": retrieval(0.3)}
     write_json(metrics / "rag_eval.json", {"retrieval_names_removed": suite})
-    rates = {system: {"exact": {"rate": rate, "low": 0.0, "high": 1.0}} for system, rate in SYSTEMS.items()}
+    rates = {
+        system: {
+            "exact": {"rate": rate, "low": 0.0, "high": 1.0},
+            "answer": {"rate": 1 - rate, "low": 0.0, "high": 1.0},
+        }
+        for system, rate in SYSTEMS.items()
+    }
     write_json(metrics / "agent_eval.json", {"suites": {"new_values": {"tasks": 9, **rates}}})
     write_json(timings / "pretrain.json", {"seconds": 250.4, "peak_memory_mib": 1500, "threads": [2, "[red]"]})
     write_text(Path("data/model/model.safetensors"), "x" * 1000)
@@ -46,13 +52,15 @@ def fill():
 def test_figures_stand_beside_their_baselines(project):
     fill()
     found = summary.collect()
-    model, hybrid, agent = found.measures
+    model, hybrid, agent, answers = found.measures
     assert (model.value, model.interval) == (1.3, (1.2, 1.4))
     assert model.baselines == {"xz": 1.9, "ngram_5": 1.6}
     assert model.beats_all  # lower is better
     assert hybrid.baselines == {"BM25": 0.34, "dense": 0.2}
     assert not hybrid.beats_all
     assert (agent.value, agent.interval, agent.baselines) == (0.9, (0.0, 1.0), {"regex router": 0.5})
+    assert (answers.unit, round(answers.value, 9), answers.baselines) == ("right answers", 0.1, {"regex router": 0.5})
+    assert agent.beats_all and not answers.beats_all
     assert found.source == "three files"
     assert found.artifacts == [
         {"name": "model", "path": "data/model", "bytes": 1000, "what": "the GPT; opens in transformers"}
