@@ -30,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        with _disk_full_is_a_user_error(path):
+        with full_disk_is_a_user_error(path):
             yield temporary
             _sync(temporary)
             temporary.chmod(0o644)
@@ -48,7 +48,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     old = temporary.with_name(f"{temporary.name}.old")
     try:
-        with _disk_full_is_a_user_error(path):
+        with full_disk_is_a_user_error(path):
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
@@ -129,7 +129,8 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk_full_is_a_user_error(path: Path) -> Iterator[None]:
+def full_disk_is_a_user_error(path: Path) -> Iterator[None]:
+    """Whatever a library raises where the disk has no room for `path` leaves the block as a UserError."""
     try:
         yield
     except Exception as error:

@@ -90,6 +90,7 @@ class PretrainParams(Section):
     grad_clip: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     dtype: Literal["auto", "float32", "bfloat16"]
+    residual_dtype: Literal["float32", "bfloat16"]
     compile: bool
     parallel: Literal["ddp", "fsdp"]
     eval_every: Count

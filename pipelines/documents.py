@@ -97,6 +97,18 @@ def finetune_search(_: Summary) -> str:
     return "\n".join([*rows, ""])
 
 
+def finetune_short(_: Summary) -> str:
+    """Short runs of fine-tuning, one change each, on development tasks."""
+    rows = [
+        "| changed | tokens | nats a call, validation | exact calls, new values | exact calls, new phrasings |",
+        "|---|---|---|---|---|",
+    ]
+    for run in read_json(paths.DATA / "experiments" / "finetune_short.json"):
+        rates = f"{run['new_values']:.3f} | {run['new_phrasings']:.3f}"
+        rows.append(f"| {run['changed']} | {run['tokens']:,} | {run['nats_per_call']:.3f} | {rates} |")
+    return "\n".join([*rows, ""])
+
+
 def breadth(_: Summary) -> str:
     """Exact calls by the number of phrasings in training."""
     columns = "phrasings in training | how many | tokens | exact calls, new values | exact calls, new phrasings"
@@ -149,6 +161,23 @@ def shakespeare(_: Summary) -> str:
 def step_gpu(_: Summary) -> str:
     """A training step of 124 million parameters on a GPU, beside its peers."""
     return _steps("step_gpu.json")
+
+
+def step_gpu_residual_float32(_: Summary) -> str:
+    """The same with the residual stream in float32, on another day."""
+    return _steps("step_gpu_residual_float32.json")
+
+
+def residual_dtype(_: Summary) -> str:
+    """What 124 million parameters learn with the residual stream in either precision."""
+    rows = [
+        "| residual stream | seed | tokens | bits per byte, validation | training, last 50 steps |",
+        "|---|---|---|---|---|",
+    ]
+    for run in read_json(paths.DATA / "experiments" / "residual_dtype.json"):
+        figures = f"{run['tokens']:,} | {run['val_bits_per_byte']:.4f} | {run['train_bits_per_byte']:.4f}"
+        rows.append(f"| {run['residual_dtype']} | {run['seed']} | {figures} |")
+    return "\n".join([*rows, ""])
 
 
 def step_bfloat16_cores(_: Summary) -> str:
@@ -216,12 +245,15 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-hand-written": retrieval_hand_written,
     "recipe-search": recipe_search,
     "finetune-search": finetune_search,
+    "finetune-short": finetune_short,
     "breadth": breadth,
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
     "step-gpu": step_gpu,
+    "step-gpu-residual-float32": step_gpu_residual_float32,
     "step-gpu-search": step_gpu_search,
+    "residual-dtype": residual_dtype,
     "step-bfloat16-cores": step_bfloat16_cores,
     "pretrain-bfloat16-cores": pretrain_bfloat16_cores,
 }

@@ -40,26 +40,24 @@ def main(params: Params) -> dict[str, Any]:
     shards = TokenShards.open(paths.TOKENS)
     tokenizer = lineage.open_artifact(paths.TOKENIZER, "tokenizer")
     shards.artifact.require(tokenizer)
+    recipe = params.pretrain.model_copy(update={"dtype": _agreed_dtype(params.pretrain.dtype, device)})
     identity = {
-        "recipe": params.pretrain.model_dump(),
+        "recipe": recipe.model_dump(),
         "seed": params.seed,
         "tokens": shards.artifact.sha256,
         "code": lineage.code_sha256(*CODE),
         "torch": torch.__version__,
         "device": device.type,
-        "dtype": str(pick_dtype(params.pretrain.dtype, device)),
-        "threads": torch.get_num_threads(),
     }
     checkpoints = Checkpoints("pretrain", identity)
-    family(architecture(params.pretrain, shards.vocab_size))  # refuses what could not be written, before the work
+    family(architecture(recipe, shards.vocab_size))  # refuses what could not be written, before the work
     text_of = load_text_tokenizer(paths.TOKENIZER).decode
     bytes_of_token = token_bytes(load_tokenizer(paths.TOKENIZER))
-    run = train(params.pretrain, shards, bytes_of_token, params.seed, device, checkpoints, text_of)
+    run = train(recipe, shards, bytes_of_token, params.seed, device, checkpoints, text_of)
     if dist.is_initialized() and dist.get_rank() > 0:
         return {}
     _write(run, params, shards, tokenizer)
     checkpoints.remove()
-    recipe = params.pretrain
     gflops = run.model.config.flops_per_token(recipe.seq_len) * run.tokens_per_second / 1e9
     return {
         "tokens_per_second": round(run.tokens_per_second),
@@ -67,9 +65,17 @@ def main(params: Params) -> dict[str, Any]:
         "compiled": run.compiled,
         "micro_batch": run.micro_batch,
         "device": device.type,
-        "dtype": str(pick_dtype(recipe.dtype, device)).removeprefix("torch."),
+        "dtype": recipe.dtype,
         "went_on_from_step": run.first_step,
     }
+
+
+def _agreed_dtype(name: str, device: torch.device) -> str:
+    """What rank 0 makes of `name`: "auto" is a measurement, which must not come out differently in another process."""
+    chosen = [str(pick_dtype(name, device)).removeprefix("torch.")]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)
+    return chosen[0]
 
 
 def _write(run: TrainingRun, params: Params, shards: TokenShards, tokenizer: lineage.Artifact) -> None:

@@ -65,7 +65,7 @@ LADDER = (
         "pretrain.optimizer": "muon", "pretrain.muon_lr": "0.02", "pretrain.adamw_lr": "0.01",
     }),
     Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
-    Rung("untied", "a read-out of its own", {"pretrain.tie_embeddings": "false"}, False),
+    Rung("untied", "an LM head of its own", {"pretrain.tie_embeddings": "false"}, False),
     Rung("smaller-batch", "a quarter of GPT-2's batch", {
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),

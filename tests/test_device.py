@@ -1,9 +1,9 @@
-"""Which dtype a machine's matrix products take."""
+"""Which dtype a machine's matrix products take, and how fast they can be."""
 
 import pytest
 import torch
 
-from llmm import device
+from llmm import device, peaks
 
 CPU = torch.device("cpu")
 
@@ -30,3 +30,23 @@ def test_auto_on_a_gpu_asks_what_it_can(monkeypatch, capability, expected):
 def test_a_named_dtype_is_taken_at_its_word():
     assert device.pick_dtype("float32", CPU) == torch.float32
     assert device.pick_dtype("bfloat16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("NVIDIA H100 PCIe", 756e12), ("NVIDIA H100 80GB HBM3", 989.4e12), ("NVIDIA H200 NVL", 835e12), ("Other", None)],
+)
+def test_the_longer_name_on_a_data_sheet_goes_first(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    assert peaks.data_sheet_peak(torch.device("cuda")) == expected
+    assert peaks.data_sheet_peak(CPU) is None
+
+
+def test_a_measured_peak_is_of_a_product_that_was_taken(monkeypatch):
+    sizes = []
+    product = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b: sizes.append(len(a)) or product(a, b))
+    assert peaks.matmul_peak(torch.float32, CPU, 0.01) > 0
+    assert sizes[-1] == 2048 and len(sizes) > 10
+    monkeypatch.setattr(peaks, "_gflops", lambda size, dtype, device, seconds: size / 256)  # 1 GFLOP/s: emulated
+    assert peaks.matmul_peak(torch.bfloat16, CPU) == 1.0

@@ -4,6 +4,7 @@ Two gloo processes on the CPU, forked from a server that has imported torch once
 at 1e-12 and a wrong factor, a missing message or an orthogonalised part shows.
 """
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -21,6 +22,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.muon import orthogonalise
 from llmm.params import load_params
@@ -36,7 +38,7 @@ IMPORTED_ONCE = ["pytest", "llmm.params", *(f"llmm.training.pretraining.{name}" 
     "distributed", "recipe", "sharded_checkpoint", "windows"))]  # fmt: skip
 STEPS, PER_STEP, V = 6, 4, 61  # an odd vocabulary: the processes' rows are not equally many
 TOLERANCE = 1e-11
-# the recipe as it is, and its other end: AdamW for all, biases, positions that are learned, a read-out of its own
+# the recipe as it is, and its other end: AdamW for all, biases, positions that are learned, an LM head of its own
 OURS: dict[str, Any] = {}
 GPT2: dict[str, Any] = {
     "optimizer": "adamw", "bias": True, "positions": "learned", "norm": "layer", "tie_embeddings": False,
@@ -298,6 +300,28 @@ def _killed_while_saving(folder: Path, rank: int, moment: str) -> None:
         else:  # it is complete, and the one before it not yet removed
             shutil.rmtree = _die
     checkpoints.save(2, model, optimizers, "new")
+
+
+def _no_room(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _saved_on_a_full_disk(folder: Path, rank: int) -> str:
+    """Save step 1, then step 2, for which process `rank` finds no room; the newest checkpoint after that."""
+    _, model, optimizers = _begin("fsdp", OURS)
+    checkpoints = ShardedCheckpoints(folder)
+    checkpoints.save(1, model, optimizers, "old")
+    if dist.get_rank() == rank:
+        FileSystemWriter.write_data = _no_room
+    with pytest.raises(UserError, match=r"no room on the disk for .*step-00000002"):
+        checkpoints.save(2, model, optimizers, "new")
+    dist.barrier()  # until rank 0 has cleared up
+    return "".join(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_room_for_one_process_is_one_line_in_both_and_the_last_checkpoint_stays(rank, tmp_path):
+    assert run_two(tmp_path / "run", _saved_on_a_full_disk, tmp_path / "checkpoints", rank) == ["step-00000001"] * 2
 
 
 @pytest.mark.parametrize(

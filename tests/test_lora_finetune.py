@@ -113,8 +113,53 @@ def test_lora_starts_as_the_base_model() -> None:
     assert torch.equal(wrapped.get_base_model()(IDS), base)
 
 
+def test_a_wide_lora_is_multiplied_as_a_sum_and_is_peft_s_branch_to_rounding() -> None:
+    from peft.tuners.lora import Linear
+
+    from llmm.training.lora.summed import SummedLora
+
+    def losses_and_gradients(kind: type) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        model = attach_lora(gpt(), 64, 32.0, 0.0, 0).double()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        layers = [module for module in model.modules() if isinstance(module, Linear)]
+        assert layers and all(type(layer) is SummedLora for layer in layers)
+        for layer in layers:
+            layer.__class__ = kind
+        logits = model.get_base_model()(IDS)
+        logits.square().mean().backward()
+        return logits.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    (sums, by_sum), (branches, by_branch) = (losses_and_gradients(kind) for kind in (SummedLora, Linear))
+    assert (sums - branches).abs().max() <= 1e-12
+    assert by_sum.keys() == by_branch.keys() and sum(".lora_A." in name for name in by_sum) > 0
+    for name, gradient in by_branch.items():
+        assert (by_sum[name] - gradient).abs().max() <= 1e-12 * max(1, gradient.abs().max()), name
+
+
+def test_a_narrow_lora_or_one_with_dropout_stays_a_branch() -> None:
+    from llmm.training.lora.summed import SummedLora
+
+    for rank, dropout in ((4, 0.0), (64, 0.1)):
+        assert not any(type(module) is SummedLora for module in attach_lora(gpt(), rank, 4.0, dropout, 0).modules())
+
+
+def test_a_summed_lora_that_is_switched_off_is_the_base_model() -> None:
+    model = attach_lora(gpt(), 64, 32.0, 0.0, 0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                parameter.fill_(0.1)
+    base = gpt()(IDS)
+    assert not torch.allclose(model.get_base_model()(IDS), base)
+    with model.disable_adapter():
+        assert torch.equal(model.get_base_model()(IDS), base)
+
+
 @pytest.mark.parametrize("which", ["special", "all"])
-def test_the_trained_tokens_are_in_the_embedding_and_in_the_read_out(which, tmp_path: Path) -> None:
+def test_the_trained_tokens_are_in_the_embedding_and_in_the_lm_head(which, tmp_path: Path) -> None:
     model = trained(tmp_path, tokens=which).get_base_model()
     tokens = model.model.embed_tokens.token_adapter.trainable_tokens_delta["default"]
     assert len(tokens) == (len(SPECIAL_TOKENS) if which == "special" else model.config.vocab_size)

@@ -178,6 +178,18 @@ def test_schedule_free_can_be_saved_while_it_shows_its_average():
     assert farthest(run(save=True), run(save=False)) <= 1e-14
 
 
+def test_schedule_free_may_begin_at_a_rate_of_zero():
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = ScheduleFreeAdamW([p], lr=0.0)
+    seen = []
+    for rate in (0.0, 0.1):
+        optimizer.param_groups[0]["lr"] = rate
+        p.grad = torch.ones(3)
+        optimizer.step()
+        seen.append(p.detach().clone())
+    assert torch.equal(seen[0], torch.ones(3)) and (seen[1] < 1).all()
+
+
 def test_schedule_free_refuses_a_step_on_its_average():
     p = torch.ones(3, requires_grad=True)
     optimizer = ScheduleFreeAdamW([p])

@@ -17,8 +17,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmm import lineage
+from llmm.device import precision
 from llmm.errors import UserError
 from llmm.params import load_params
+from llmm.training.pretraining import bench_step
 from llmm.training.pretraining.accumulation import MicroBatch, accumulate
 from llmm.training.pretraining.bits_per_byte import score, token_bytes
 from llmm.training.pretraining.characters import character_shards
@@ -26,7 +28,7 @@ from llmm.training.pretraining.checkpoint import Checkpoints, work_folder
 from llmm.training.pretraining.data import ShardWriter, TokenShards
 from llmm.training.pretraining.distributed import DataParallel, FullyShardedDataParallel, OneProcess
 from llmm.training.pretraining.length import Steps, Until
-from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share
+from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share, next_token_loss
 from llmm.training.pretraining.spikes import SpikeDetector
 from llmm.training.pretraining.trainer import train
 from llmm.training.pretraining.verdict import ExpectedCurve, differences, verdict
@@ -118,7 +120,7 @@ def test_a_step_is_the_same_whatever_came_before_and_processes_share_it():
 
 
 def test_a_text_below_one_window_is_refused():
-    with pytest.raises(UserError, match="20 tokens, a window takes 32"):
+    with pytest.raises(UserError, match="20 tokens, too few for windows of 32"):
         Windows(np.arange(20, dtype=np.uint16), 32, 4, 0)
 
 
@@ -181,15 +183,30 @@ def test_interval_holds_the_figure_and_is_zero_wide_for_equal_documents(opened):
 # the loop
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_bits(opened, dtype):
+@pytest.mark.parametrize("dtype, residual", [("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")])
+def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_bits(opened, dtype, residual):
     shards, bytes_of_token = opened
-    recipe = _recipe(steps=30, dtype=dtype)
+    recipe = _recipe(steps=30, dtype=dtype, residual_dtype=residual)
     first, again, other = (train(recipe, shards, bytes_of_token, seed, torch.device("cpu")) for seed in (0, 0, 1))
     assert first.curve[-1]["val_bits_per_byte"] < 0.8 * np.log2(shards.vocab_size) / 2
     assert first.curve == again.curve != other.curve
     for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype, residual, found", [
+    ("float32", "bfloat16", torch.float32),
+    ("bfloat16", "float32", torch.float32),
+    ("bfloat16", "bfloat16", torch.bfloat16),
+])  # fmt: skip
+def test_the_residual_stream_is_as_precise_as_the_recipe_says(dtype, residual, found):
+    model = build_model(_recipe(residual_dtype=residual), 50, 0)
+    seen = []
+    for block in model.model.layers:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with precision(getattr(torch, dtype), torch.device("cpu")):
+        loss = next_token_loss(model, torch.arange(34).view(2, 17))
+    assert seen == [found] and loss.dtype == torch.float32
 
 
 def test_accumulation_takes_the_same_step_as_one_batch(opened):
@@ -325,6 +342,7 @@ def test_a_spike_is_found_in_noise_and_noise_is_none():
     losses = 3.0 * np.arange(1, 2001) ** -0.1 + 0.05 * rng.standard_normal(2000)
     losses[[300, 301, 1500]] += 1.0
     assert [step for step, loss in enumerate(losses) if detector.update(loss)] == [300, 301, 1500]
+    assert [detector.update(9.0) for _ in range(53)] == [True] * 50 + [False] * 3  # a rise that stays is the new normal
     flat = SpikeDetector(window=5)
     assert [flat.update(loss) for loss in [2.0] * 6 + [2.1, 2.5, 1.0]] == [False] * 7 + [True, False]
 
@@ -494,6 +512,43 @@ def test_the_benchmark_keeps_its_time_and_beats_nothing_by_magic(tmp_path):
     assert refused.returncode == 1 and "no is not there" in refused.stderr and "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
+def test_on_token_shards_the_benchmark_speaks_in_bits_per_byte(shards_folder):
+    command = [sys.executable, "-m", "llmm.cli", "bench", "pretrain", "--seconds", "12", "--seeds", "1", "--json"]
+    done = subprocess.run(command, cwd=shards_folder, env=_env(), check=True, capture_output=True, text=True)
+    result = json.loads(done.stdout)
+    [run] = result["runs"]
+    assert result["unit"] == "bits_per_byte" and "nats_per_character" not in run
+    assert 0 < run["bits_per_byte"] == result["mean"] < 8  # a byte drawn at random
+    assert 0 < run["training"] < 8
+
+
+def _bench_step(monkeypatch, **changes):
+    params = load_params(ROOT / "params.yaml")
+    recipe = params.model_copy(update={"pretrain": _recipe(grad_accum_steps=2, **changes)})
+    monkeypatch.setattr(bench_step, "params_of", lambda preset: recipe)
+    monkeypatch.setattr(bench_step, "matmul_peak", lambda dtype, device: 100.0)
+    return bench_step.bench_step(2)
+
+
+def test_a_timed_step_counts_all_of_its_micro_batches(monkeypatch):
+    result = _bench_step(monkeypatch)
+    assert result["tokens_per_step"] == 2 * 4 * 32
+    assert list(result["systems"]) == ["ours, eager", "transformers, eager", "plain torch, eager"]
+    for row in result["systems"].values():
+        assert row["tokens_per_second"] == pytest.approx(256 / row["step_seconds"], rel=0.02)
+        assert row["mfu"] == row["share_of_float32_peak"] == pytest.approx(row["gflops"] / 100, abs=1e-3)
+        assert 0 < row["model_seconds"] < row["step_seconds"]
+
+
+@pytest.mark.parametrize(
+    "key, value", [("n_kv_head", 1), ("norm", "layer"), ("tie_embeddings", False), ("dropout", 0.1)]
+)
+def test_a_step_is_not_timed_beside_peers_of_another_architecture(monkeypatch, key, value):
+    with pytest.raises(UserError, match=f"pretrain.{key} = {value}: the peers of a step are made for"):
+        _bench_step(monkeypatch, **{key: value})
+
+
 def test_another_recipe_never_finds_the_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = Checkpoints("pretrain", {"steps": 1})
@@ -631,7 +686,8 @@ def test_two_processes_train_the_same_model_as_one_and_one_goes_on_where_two_wer
             each.kill()
         process.wait()
         psutil.wait_procs(everyone, timeout=10)
-        done = subprocess.run(command, cwd=shards_folder, env=_env(), check=True, capture_output=True, text=True)
+        more_threads = _env(OMP_NUM_THREADS="2")  # than torchrun has given each of the two
+        done = subprocess.run(command, cwd=shards_folder, env=more_threads, check=True, capture_output=True, text=True)
         assert "going on from the checkpoint" in done.stdout
         assert _curve_of(shards_folder) == pytest.approx(alone, rel=2e-3)
     finally:

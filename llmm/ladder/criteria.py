@@ -14,7 +14,6 @@ from llmm.ladder.spec import Criterion, one_line
 
 REFERENCE = workers.Limits(seconds=120, mebibytes=8192)
 STRICT = workers.Limits(seconds=30, mebibytes=4096)  # for code that may do anything
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Subject:
 def machine_results(subject: Subject, criteria: Sequence[Criterion]) -> list[Result]:
     """Every `check` criterion measured; the noisy ones (times) after the others and with no neighbour.
 
-    A time that misses is taken again, `TRIES` times in all: another program may have had the cores.
+    A time is judged by the median of three measurements: another program may have had the cores in one of them.
     """
     checked = [criterion for criterion in criteria if criterion.check]
     steady = [criterion for criterion in checked if not criterion.noisy]
@@ -93,11 +92,18 @@ def machine_results(subject: Subject, criteria: Sequence[Criterion]) -> list[Res
 
 
 def _timed(subject: Subject, criterion: Criterion) -> workers.Outcome:
-    for _ in range(TRIES - 1):
+    """A measurement on the side of the threshold where the median of three lies: where two agree, the third is spared.
+
+    What ends otherwise than with a value (an exception, the end of its time) is not measured again.
+    """
+    taken: list[tuple[bool, workers.Outcome]] = []
+    for _ in range(3):
         outcome = workers.run(subject.call(criterion))
-        if judge(criterion, outcome).passed or outcome.ending != "returned":
+        passed = judge(criterion, outcome).passed
+        if outcome.ending != "returned" or any(before == passed for before, _ in taken):
             return outcome
-    return workers.run(subject.call(criterion))
+        taken.append((passed, outcome))
+    raise AssertionError("of three measurements two are on one side")
 
 
 def judge(criterion: Criterion, outcome: workers.Outcome) -> Result:

@@ -2,7 +2,7 @@
 
 The operations have the same names in `Tensor` and in torch, so a single function is both implementations; only what
 makes constants and what joins tensors is handed in. M7 builds the real model; here is each operation that it needs:
-embedding, RMSNorm, rotary positions, causal attention, SwiGLU, tied read-out, cross-entropy.
+embedding, RMSNorm, rotary positions, causal attention, SwiGLU, tied LM head, cross-entropy.
 """
 
 from __future__ import annotations

@@ -97,7 +97,10 @@ class Muon(Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            momenta = self.held([self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params])
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = self.held([self.state[p]["momentum"] for p in params])
             grads, weights = self.held([p.grad for p in params]), self.held(params)
             torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
             directions = torch._foreach_lerp(grads, momenta, group["momentum"])

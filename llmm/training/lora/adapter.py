@@ -23,7 +23,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 class _PeftConfig(GPTConfig):
-    """The sizes in the form that peft asks for, above all whether the read-out shares the embedding."""
+    """The sizes in the form that peft asks for, above all whether the LM head shares the embedding."""
 
     def to_dict(self) -> dict[str, Any]:
         return to_config_json(self)
@@ -40,9 +40,11 @@ def attach_lora(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from peft import LoraConfig, get_peft_model
 
+    from llmm.training.lora.summed import sum_where_cheaper
+
     gpt.config = _PeftConfig(**vars(gpt.config))
     if gpt.config.tie_embeddings:
-        # with these two, peft puts the trained tokens into the read-out as well as into the embedding
+        # with these two, peft puts the trained tokens into the LM head as well as into the embedding
         gpt._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
         object.__setattr__(gpt, "get_input_embeddings", lambda: gpt.model.embed_tokens)
     trained = len(SPECIAL_TOKENS) if trained_tokens == "special" else gpt.config.vocab_size
@@ -56,7 +58,10 @@ def attach_lora(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # peft draws A from the global generator
-        return get_peft_model(gpt, config)
+        model = get_peft_model(gpt, config)
+    if dropout == 0:  # which is one of the branch's input
+        sum_where_cheaper(model)
+    return model
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -109,7 +114,7 @@ def merge(gpt: GPT, adapter: Path) -> None:
         if tokens is not None:
             indices = next(iter(config["trainable_token_indices"].values()))
             _fit(f"{key}.tokens", (module.weight.shape[0], tokens.shape[1]), module.weight)
-            module.weight[indices] = tokens  # the read-out shares this tensor
+            module.weight[indices] = tokens  # the LM head shares this tensor
     if left:
         raise UserError(f"{adapter}: {next(iter(left))} has no place in this model: run `dvc repro`")
 

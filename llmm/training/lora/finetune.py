@@ -147,7 +147,7 @@ def _step(model: Any, batch: Batch, optimizers: list[Optimizer], dtype: torch.dt
 
 
 def _loss(model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Cross-entropy at the counted positions; the read-out is computed for those alone."""
+    """Cross-entropy at the counted positions; the LM head is computed for those alone."""
     gpt = model.get_base_model()
     with precision(dtype, batch.ids_BT.device):
         return gpt.loss(gpt.hidden(batch.ids_BT).flatten(0, 1)[batch.positions], batch.targets)

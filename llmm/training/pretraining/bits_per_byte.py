@@ -66,8 +66,8 @@ def score(
 ) -> Score:
     """Score every token of a split in windows of `seq_len`.
 
-    Windows lie side by side, so a token sees between 0 and seq_len - 1 tokens before it. With a `stride` below
-    seq_len they overlap, and each scores only its last `stride` tokens: every token then sees at least
+    Windows lie side by side, so a token is predicted from 1 to seq_len tokens before it. With a `stride` below
+    seq_len they overlap, and each but the first scores only its last `stride` tokens, each then from more than
     seq_len - stride tokens, which gives a lower figure (the "sliding window"). Deterministic. `advance` is told how
     many tokens have been scored.
     """

@@ -514,6 +514,8 @@ def spike_faults() -> int:
     faults += not detector.update(float(noise[-1]) + 1.0)
     faults += sum(not detector.update(6.0) for _ in range(30))  # what spikes in a row do not hide
     faults += detector.update(float(noise[-1]))
+    lasting = [detector.update(6.0) for _ in range(60)]
+    faults += lasting != [True] * 50 + [False] * 10  # a rise that stays is no spike for ever
     filling = SpikeDetector(50, 8.0)
     faults += any(filling.update(loss) for loss in [3.0, 3.0, 3.0, 90.0])
     return faults + any(SpikeDetector(5, 8.0).update(3.0) for _ in range(20))

@@ -13,7 +13,7 @@ from llmm.transformers.gpt.config import GPTConfig
 def training_flops(config: GPTConfig, tokens: float, seq_len: int) -> float:
     """FLOPs of training on `tokens` tokens in causal windows of `seq_len`: D (6 N + 6 L d T), README (1.4).
 
-    N are the parameters in matrix products, the read-out included and look-ups, gains and biases left out; a causal
+    N are the parameters in matrix products, the LM head included and look-ups, gains and biases left out; a causal
     token sees half of the window, so the attention term is half of the 12 L d T that is often counted. Source: Kaplan
     et al. 2020 (2001.08361), section 2.1.
     """

@@ -101,7 +101,7 @@ class FullyShardedDataParallel(DataParallel):
     def shard(self, model: GPT) -> GPT:
         """Each parameter becomes a DTensor of the rows that this process keeps.
 
-        A group of parameters per block; the rest (embeddings, last norm, read-out) is one group, which stays whole
+        A group of parameters per block; the rest (embeddings, last norm, LM head) is one group, which stays whole
         from `hidden` to the end of the backward pass, since `loss` reads the same weights after `hidden` has returned.
         """
         mesh = init_device_mesh(model.lm_head.weight.device.type, (self.world_size,))

@@ -4,12 +4,12 @@ Under the usual (standard) parametrisation a wider model moves further at the sa
 best rate of its own. Here each kind of parameter has a factor for its first values and one for its learning rate, such
 that the features of a wide model move as far as those of the narrow one that the rate was tuned on (README, section 4).
 
-The forward pass stays as it is. Where the parametrisation asks for a multiplier in it (1 / width before the read-out,
+The forward pass stays as it is. Where the parametrisation asks for a multiplier in it (1 / width before the LM head,
 1 / head width in attention), a gain that stands there already takes it over: AdamW moves a parameter by about its
 learning rate, so scaling a gain and its rate by c is the same as scaling what passes through it (README 4.6). The
 weights therefore stay those of a model that other programs open.
 
-Source: Yang et al. 2022 (2203.03466), table 8, the form of the parametrisation that allows a tied read-out.
+Source: Yang et al. 2022 (2203.03466), table 8, the form of the parametrisation that allows a tied LM head.
 """
 
 from collections import defaultdict

@@ -55,9 +55,10 @@ class Observer:
         self.losses.append(loss)
         figures = {"loss": loss, "bits/byte": loss * self._bits_per_nat}
         self.progress.update(done, self._tokens_per_step, figures)
+        usual = self._detector.median if self._detector.recent else loss
         if self._detector.update(loss):
             self.spikes += 1
-            self.progress.say(f"step {done}: a spike, loss {loss:.3f} where {self._detector.median:.3f} is usual")
+            self.progress.say(f"step {done}: a spike, loss {loss:.3f} where {usual:.3f} is usual")
         self._share = learning_rate_share
         if done % self.recipe.eval_every == 0:
             self._look(done)
@@ -96,13 +97,15 @@ class Observer:
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on as if nothing had happened."""
-        recent = list(self._detector.recent)
-        return {"curve": self.curve, "losses": self.losses, "spikes": self.spikes, "recent": recent}
+        recent, in_a_row = list(self._detector.recent), self._detector.in_a_row
+        counted = {"spikes": self.spikes, "recent": recent, "in_a_row": in_a_row}
+        return {"curve": self.curve, "losses": self.losses, **counted}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
         self.curve, self.losses, self.spikes = state["curve"], state["losses"], state["spikes"]
         self._detector.recent.extend(state["recent"])
+        self._detector.in_a_row = list(state["in_a_row"])
 
 
 def _sample(model: GPT, done: int, decode: Decode) -> str:

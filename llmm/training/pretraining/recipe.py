@@ -47,6 +47,8 @@ def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
     model.init_weights(generator)
     if not recipe.zero_init:
         _init_as_gpt2(model, generator)
+    if recipe.residual_dtype != "float32":
+        model.model.residual_dtype = getattr(torch, recipe.residual_dtype)
     return model
 
 

@@ -17,7 +17,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.optim import Optimizer
 
-from llmm.files import atomic_folder, read_json, write_json
+from llmm.files import atomic_folder, full_disk_is_a_user_error, read_json, write_json
 from llmm.transformers.gpt import GPT
 
 EXTRA = "extra.json"
@@ -40,8 +40,8 @@ class ShardedCheckpoints:
         """
         leads = not dist.is_initialized() or dist.get_rank() == 0
         target = self.folder / f"step-{step:08d}"
-        with atomic_folder(target) if leads else contextlib.nullcontext() as temporary:
-            with _quiet_alone():
+        with atomic_folder(target) if leads else full_disk_is_a_user_error(target) as temporary:
+            with _quiet_alone(), _errors_of_processes():
                 dcp.save(_tensors(model, optimizers), checkpoint_id=_from_rank_0(temporary))
             if temporary is not None:
                 write_json(temporary / EXTRA, {"step": step, "extra": extra})
@@ -78,6 +78,17 @@ def _quiet_alone() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         yield
+
+
+@contextlib.contextmanager
+def _errors_of_processes() -> Iterator[None]:
+    """What a process died of, where torch reports it wrapped: its CheckpointException is not even an Exception."""
+    try:
+        yield
+    except dcp.api.CheckpointException as wrapped:
+        for error, _ in wrapped.failures.values():
+            raise error from None
+        raise
 
 
 def _from_rank_0(path: Path | None) -> Path | None:

@@ -25,7 +25,7 @@ class TransformersModel(nn.Module):
 
 
 class TorchModel(nn.Module):
-    """GPT-2's architecture out of torch's own modules: learned positions, `nn.TransformerEncoderLayer`, tied read-out.
+    """GPT-2's architecture out of torch's own modules: learned positions, `nn.TransformerEncoderLayer`, tied LM head.
 
     Its MLP has two matrices and is half as wide again as SwiGLU's three, so that parameters and FLOPs are the same.
     """

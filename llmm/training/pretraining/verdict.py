@@ -18,7 +18,7 @@ CURVES = Path(__file__).with_name("expected_curves.json")
 # what makes two runs comparable at all: the same model of the same windows
 MODEL = ("n_layer", "n_head", "n_kv_head", "d_model", "d_ff", "seq_len")
 # what no loss depends on, beyond rounding; batch and steps are spoken of for themselves
-INDIFFERENT = ("context_len", "dtype", "compile", "parallel", "eval_every", "checkpoint_every")
+INDIFFERENT = ("context_len", "dtype", "residual_dtype", "compile", "parallel", "eval_every", "checkpoint_every")
 SPOKEN_OF = ("batch_size", "grad_accum_steps", "steps")
 BAND = 4.0  # errors of the mean that are still normal
 FLOOR = 0.02  # and this share of the expected loss: other seeds, another order of sums

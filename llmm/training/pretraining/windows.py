@@ -19,8 +19,8 @@ class Windows:
         self.per_epoch = (len(tokens) - seq_len) // seq_len
         if self.per_epoch < 1:
             raise UserError(
-                f"the training split has {len(tokens)} tokens, a window takes {seq_len} and the one to predict: "
-                f"use more text or a smaller pretrain.seq_len"
+                f"the training split has {len(tokens)} tokens, too few for windows of {seq_len} whose cuts move: "
+                f"use at least {2 * seq_len} tokens of text, or a smaller pretrain.seq_len"
             )
         self._epoch = -1
         self._starts = np.empty(0, dtype=np.int64)

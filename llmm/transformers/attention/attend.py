@@ -21,12 +21,15 @@ def attend(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tenso
     on_cpu_in_bfloat16 = query_BHTd.device.type == "cpu" and value_BHTd.dtype == torch.bfloat16
     if torch.compiler.is_compiling() and on_cpu_in_bfloat16 and mask is None and 1 < T <= _SHORT:
         return _by_the_formula(query_BHTd, key_BHTd, value_BHTd)
+    causal = False
+    if mask is None and T > 1:  # a branch: where torch.compile keeps T symbolic, `T > 1` is no bool
+        causal = True
     return F.scaled_dot_product_attention(
         query_BHTd,
         key_BHTd,
         value_BHTd,
         attn_mask=mask,
-        is_causal=mask is None and T > 1,
+        is_causal=causal,
         enable_gqa=query_BHTd.shape[1] != key_BHTd.shape[1],
     )
 

@@ -40,7 +40,7 @@ def linear_forward(config: GPTConfig, work: Work, n_expert: int | None = None, t
 
 
 def forward_flops(config: GPTConfig, work: Work, n_expert: int | None = None, top_k: int = 1) -> int:
-    """Of one forward pass, the read-out of every token included."""
+    """Of one forward pass, the LM head of every token included."""
     return linear_forward(config, work, n_expert, top_k) + config.n_layer * attention_forward(config, work)
 
 

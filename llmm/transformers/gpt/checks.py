@@ -126,7 +126,7 @@ def matmul_parameters_error() -> int:
     for c in FAMILIES.values():
         model = GPT(c)
         matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name)
-        matrices += c.vocab_size * c.d_model * c.tie_embeddings  # then the embedding's matrix is the read-out's too
+        matrices += c.vocab_size * c.d_model * c.tie_embeddings  # then the embedding's matrix is the LM head's too
         wrong += matrices != c.n_matmul_params
         wrong += c.flops_per_token(10) != 6 * matrices + 6 * c.n_layer * c.n_head * c.d_head * 10
     return wrong

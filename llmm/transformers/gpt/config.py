@@ -31,7 +31,7 @@ class GPTConfig:
     norm_placement: Placement = "pre"
     qk_norm: bool = True
     feed_forward: Literal["swiglu", "gelu", "gelu_tanh", "relu2"] = "swiglu"
-    bias: bool = False  # of all linear layers but the read-out
+    bias: bool = False  # of all linear layers but the LM head
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""

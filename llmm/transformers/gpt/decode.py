@@ -110,6 +110,9 @@ class LeanStep:
         written = self.norm.new_empty(B, (H + 2 * H_kv) * d)
         self.q_out, self.k_out, self.v_out = written.split((H * d, H_kv * d, H_kv * d), 1)
         self.qk = written[:, : (H + H_kv) * d].view(B, H + H_kv, d)
+        self.halves = self.qk.split(d // 2, -1)
+        self.swapped = torch.empty_like(self.qk)
+        self.swapped_halves = self.swapped.split(d // 2, -1)
         self.query = self.qk[:, :H]
         self.kv = written[:, H * d :].view(B, 2, H_kv, d).transpose(0, 1)
 
@@ -154,7 +157,9 @@ class LeanStep:
         torch.mm(x_BD, layer.key, out=self.k_out)
         torch.mm(x_BD, layer.value, out=self.v_out)
         qk = self.qk
-        turned = torch.addcmul(qk * cos, qk.roll(qk.shape[-1] // 2, -1), sin)
+        self.swapped_halves[0].copy_(self.halves[1])
+        self.swapped_halves[1].copy_(self.halves[0])
+        turned = torch.addcmul(qk * cos, self.swapped, sin)
         if self.config.qk_norm:  # a norm's divisor is the same before a turn and after it
             torch.div(turned, torch.hypot(torch.linalg.vector_norm(qk, dim=-1, keepdim=True), self.floor_d), out=qk)
         else:

@@ -264,7 +264,7 @@ def nucleus(figures: Path) -> Record:
 
 
 def weight_tying(figures: Path) -> Record:
-    """Does one matrix for embedding and read-out cost or help, for a small and for a large vocabulary?"""
+    """Does one matrix for embedding and LM head cost or help, for a small and for a large vocabulary?"""
     words, held_out_words = _words(1024)
     vocabularies: dict[str, tuple[dict[str, Any], Tensor | None, Tensor | None]] = {
         "128 bytes": ({}, None, None),
@@ -296,7 +296,7 @@ def weight_tying(figures: Path) -> Record:
     }
     figure = plots.weight_tying(rows, figures / "weight_tying.svg")
     return Record(
-        objective="What does tying the embedding to the read-out do to the held-out loss, by size of the vocabulary?",
+        objective="What does tying the embedding to the LM head do to the held-out loss, by size of the vocabulary?",
         setup="2 blocks, width 64, 150 steps of 8 windows of 64 tokens, the same recipe and batches; bytes, and "
         "the 1023 most frequent words of the training text (the rest one token); loss over 128 windows of held-out "
         "modules.",
@@ -317,7 +317,7 @@ def weight_tying(figures: Path) -> Record:
         "{gain_of_tying_words[sd]:.3f}) with words, where tying saves {parameters_saved_words:.0%} of the parameters, "
         "and {gain_of_tying_bytes[mean]:+.3f} (sd {gain_of_tying_bytes[sd]:.3f}) with bytes.",
         negative="Both trained for the same steps at the same rates; longer runs or a rate "
-        "of its own for the read-out may turn it.",
+        "of its own for the LM head may turn it.",
     )
 
 
@@ -344,7 +344,7 @@ def lens(figures: Path) -> Record:
         example, [_shown(b) for b in LINE.encode()], _shown, np.array(depth), figures / "lens.svg"
     )
     return Record(
-        objective="What does the read-out say after each block, and from where on what the whole model says?",
+        objective="What does the LM head say after each block, and from where on what the whole model says?",
         setup=f"4 blocks, width 64, 150 steps, {len(SEEDS)} seeds; 8 held-out windows of 64 bytes. Settled: from this "
         "depth on the likeliest byte is the whole model's.",
         metrics=round_metrics(metrics),

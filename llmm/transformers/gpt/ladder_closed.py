@@ -19,7 +19,7 @@ from llmm.transformers.gpt.config import GPTConfig
 from llmm.transformers.gpt.model import GPT
 from llmm.transformers.gpt.own_engine import OwnGPT
 
-ADAMW: dict[str, float] = {"lr": 3e-3, "weight_decay": 0.1}  # embeddings, read-out and gains
+ADAMW: dict[str, float] = {"lr": 3e-3, "weight_decay": 0.1}  # embeddings, LM head and gains
 MUON: dict[str, float] = {"lr": 2e-2, "weight_decay": 0.1}  # the matrices of the blocks
 BETAS = (0.9, 0.95)
 

@@ -1,6 +1,6 @@
 """Looking inside: what the model would say if it stopped after each layer, and where each head looks.
 
-The residual stream keeps one vector a position from the embedding to the read-out, so the read-out can be applied to it
+The residual stream keeps one vector a position from the embedding to the LM head, so the LM head can be applied to it
 anywhere on the way: the logit lens (nostalgebraist 2020; Belrose et al. 2023, 2303.08112, section 2).
 """
 
@@ -20,7 +20,7 @@ from llmm.transformers.gpt.model import GPT
 
 @dataclass(frozen=True)
 class Lens:
-    """Row l is what the read-out says after l blocks (row 0: of the embedding alone), column t at position t.
+    """Row l is what the LM head says after l blocks (row 0: of the embedding alone), column t at position t.
 
     `token` and `probability` (L + 1, T) are the likeliest next token and its probability; `nats` (L + 1, T) is the
     divergence KL(last row ‖ row l) from what the whole model says.
@@ -60,7 +60,7 @@ def residual_stream(model: GPT, ids: list[int]) -> Tensor:
 
 @torch.inference_mode()
 def logit_lens(model: GPT, ids: list[int]) -> Lens:
-    """The read-out, with the last norm before it, applied to every row of `residual_stream`."""
+    """The LM head, with the last norm before it, applied to every row of `residual_stream`."""
     log_p = model.lm_head(model.model.norm(residual_stream(model, ids))).float().log_softmax(-1)
     probability, token = log_p.exp().max(-1)
     nats = (log_p[-1].exp() * (log_p[-1] - log_p)).sum(-1)

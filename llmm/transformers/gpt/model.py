@@ -1,4 +1,4 @@
-"""A GPT: token embeddings, a stack of blocks, a norm, and a read-out of the next token's logits.
+"""A GPT: token embeddings, a stack of blocks, a norm, and an LM head of the next token's logits.
 
 The parameters carry the names of `transformers`' Llama and Qwen3, so that weights and peft adapters fit both ways.
 """
@@ -35,6 +35,7 @@ class Decoder(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
         self.layers = nn.ModuleList(_block(config) for _ in range(config.n_layer))
+        self.residual_dtype: torch.dtype | None = None  # of the residual stream under autocast
         last = config.norm_placement != "post"  # there every block ends with a norm
         self.norm = _norm(config)() if last else nn.Identity()
 
@@ -53,6 +54,8 @@ class Decoder(nn.Module):
             x_BTD = x_BTD + self.embed_positions.weight[positions]
         else:
             rope = self._angles(positions)
+        if self.residual_dtype is not None and torch.is_autocast_enabled(ids_BT.device.type):
+            x_BTD = x_BTD.to(self.residual_dtype)
         for i, block in enumerate(self.layers):
             x_BTD = block(x_BTD, rope, mask, cache.layers[i] if cache is not None else None)
         return self.norm(x_BTD)

@@ -124,7 +124,7 @@ class OwnGPT(Module):
         self.lm_head = None if config.tie_embeddings else _linear(config.d_model, config.vocab_size)
 
     def forward(self, ids: Array) -> Tensor:
-        """(B, T) → (B, T, V); with tied embeddings the read-out's matrix is the embedding's."""
+        """(B, T) → (B, T, V); with tied embeddings the LM head's matrix is the embedding's."""
         hidden = self.model(ids)
         return hidden @ self.model.embed_tokens.weight.T if self.lm_head is None else self.lm_head(hidden)
 

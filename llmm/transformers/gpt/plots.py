@@ -124,7 +124,7 @@ def weight_tying(rows: list[dict[str, Any]], path: Path) -> Path:
         axes.set(xlabel="held-out loss, nats a token", ylim=(-0.6, 1.8), yticks=[])
         axes.margins(x=0.35)
         axes.set_title(vocabulary)
-    figure.suptitle("Does sharing the matrix of embedding and read-out cost or help?", x=0.01, ha="left", fontsize=10)
+    figure.suptitle("Does sharing the matrix of embedding and LM head cost or help?", x=0.01, ha="left", fontsize=10)
     return save_figure(figure, path)
 
 

@@ -23,7 +23,7 @@ class Row:
 
 
 def gpt2_rows(n_layer: int) -> Iterator[Row]:
-    """Every tensor of a GPT-2 of `n_layer` blocks but the read-out, which both call lm_head.weight."""
+    """Every tensor of a GPT-2 of `n_layer` blocks but the LM head, which both call lm_head.weight."""
     yield Row("transformer.wte.weight", ("model.embed_tokens.weight",))
     yield Row("transformer.wpe.weight", ("model.embed_positions.weight",))
     for i in range(n_layer):
