@@ -6,7 +6,7 @@ well, which `llmm log` writes from their records.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,20 +21,27 @@ from pipelines.summary import Summary, collect
 DOCUMENTS = (Path("README.md"), Path("experiments_log.md"), Path("learning_journal.md"))
 
 
+def _table(columns: str, rows: Sequence[str], *below: str) -> str:
+    """A Markdown table under a head of `columns`, "a | b", with the lines `below` it."""
+    return "\n".join([f"| {columns} |", f"|{'---|' * (columns.count(' | ') + 1)}", *rows, *below, ""])
+
+
 def results(summary: Summary) -> str:
     """Each measure beside its baselines."""
-    rows = ["| what | measure | ours | 95% interval | baselines |", "|---|---|---|---|---|"]
+    columns = "what | measure | ours | 95% interval | baselines"
+    rows = []
     for m in summary.measures:
         interval = f"{m.interval[0]:.3f} to {m.interval[1]:.3f}" if m.interval else ""
         beside = ", ".join(f"{name} {value:.3f}" for name, value in m.baselines.items())
         value = f"**{m.value:.3f}**" if m.beats_all else f"{m.value:.3f}"
         rows.append(f"| {m.what} | {m.unit} | {value} | {interval} | {beside} |")
-    return "\n".join([*rows, "", "Bold: better than every baseline beside it.", ""])
+    return _table(columns, rows, "", "Bold: better than every baseline beside it.")
 
 
 def costs(summary: Summary) -> str:
     """Time and peak memory of each stage of the run whose metrics are committed; a run that went on is marked."""
-    rows = ["| stage | seconds | peak memory, MiB |", "|---|---|---|"]
+    columns = "stage | seconds | peak memory, MiB"
+    rows = []
     stages = [stage for stage in summary.stages if stage["stage"] != "source"]  # always runs, 0.3 s, not in git
     for stage in stages:
         in_part = stage.get("batches_reused") or stage.get("went_on_from_step")
@@ -45,7 +52,7 @@ def costs(summary: Summary) -> str:
     trained = next(stage for stage in stages if stage["stage"] == "pretrain")
     where = "the CPU" if trained["device"] == "cpu" else "a GPU"
     speed = f"Pretraining on {where}, in {trained['dtype']}, at {trained['tokens_per_second']:,} tokens a second."
-    return "\n".join([*rows, f"| **together** | **{total:.0f}** | **{peak}** |", "", speed, ""])
+    return _table(columns, [*rows, f"| **together** | **{total:.0f}** | **{peak}** |"], "", speed)
 
 
 def sample(summary: Summary) -> str:
@@ -79,45 +86,44 @@ def retrieval_hand_written(_: Summary) -> str:
 
 def recipe_search(_: Summary) -> str:
     """The short runs that chose the recipe, in the order in which they were run."""
-    rows = ["| changed | steps | tokens | parameters | bits per byte, validation |", "|---|---|---|---|---|"]
+    columns = "changed | steps | tokens | parameters | bits per byte, validation"
+    rows = []
     for run in read_json(paths.DATA / "experiments" / "recipe_search.json"):
         figures = f"{run['steps']} | {run['tokens']:,} | {run['parameters']:,} | {run['val_bits_per_byte']:.3f}"
         rows.append(f"| {run['changed']} | {figures} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def finetune_search(_: Summary) -> str:
     """The runs that chose the fine-tuning, in the order in which they were run."""
     columns = "trained | tokens | nats per token, validation | exact calls, new values | exact calls, new phrasings"
-    rows = [f"| {columns} |", "|---|---|---|---|---|"]
+    rows = []
     suites = ("exact_new_values", "exact_new_phrasings")
     for run in read_json(paths.DATA / "experiments" / "finetune_search.json"):
         rates = " | ".join(f"{run[suite]:.3f}" if suite in run else "" for suite in suites)
         rows.append(f"| {run['trained']} | {run['tokens']:,} | {run['val_loss']:.4f} | {rates} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def finetune_short(_: Summary) -> str:
     """Short runs of fine-tuning, one change each, on development tasks."""
-    rows = [
-        "| changed | tokens | nats a call, validation | exact calls, new values | exact calls, new phrasings |",
-        "|---|---|---|---|---|",
-    ]
+    columns = "changed | tokens | nats a call, validation | exact calls, new values | exact calls, new phrasings"
+    rows = []
     for run in read_json(paths.DATA / "experiments" / "finetune_short.json"):
         rates = f"{run['new_values']:.3f} | {run['new_phrasings']:.3f}"
         rows.append(f"| {run['changed']} | {run['tokens']:,} | {run['nats_per_call']:.3f} | {rates} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def breadth(_: Summary) -> str:
     """Exact calls by the number of phrasings in training."""
     columns = "phrasings in training | how many | tokens | exact calls, new values | exact calls, new phrasings"
-    rows = [f"| {columns} |", "|---|---|---|---|---|"]
+    rows = []
     for run in read_json(paths.DATA / "experiments" / "breadth.json"):
         rates = (run[suite] for suite in ("new_values", "new_phrasings"))
         shown = " | ".join(f"{rate['rate']:.3f} ({rate['low']:.2f} to {rate['high']:.2f})" for rate in rates)
         rows.append(f"| {run['trained']} | {run['phrasings']} | {run['tokens']:,} | {shown} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def recipe_ladder(_: Summary) -> str:
@@ -125,7 +131,7 @@ def recipe_ladder(_: Summary) -> str:
     columns = (
         "rung | change | nats a token, validation | minus the last kept rung, seed by seed | bits per byte | parameters"
     )
-    rows = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    rows = []
     below: list[float] = []
     for run in read_json(paths.DATA / "experiments" / "recipe_ladder.json"):
         losses = run["val_nats_per_token"]
@@ -135,7 +141,7 @@ def recipe_ladder(_: Summary) -> str:
         figures = f"{fmean(losses):.3f} | {gain} | {fmean(run['val_bits_per_byte']):.3f} | {run['parameters']:,}"
         rows.append(f"| {name} | {run['changed']} | {figures} |")
         below = losses if run["kept"] else below
-    return "\n".join([*rows, "", "In brackets: tried on top of the last kept rung, and not kept.", ""])
+    return _table(columns, rows, "", "In brackets: tried on top of the last kept rung, and not kept.")
 
 
 def shakespeare(_: Summary) -> str:
@@ -143,7 +149,7 @@ def shakespeare(_: Summary) -> str:
     columns = (
         "allowed | seed | nats a character, whole validation split | training | wall time | tokens | tokens a second"
     )
-    rows = [f"| {columns} |", "|---|---|---|---|---|---|---|"]
+    rows = []
     for file in sorted(
         (paths.DATA / "experiments").glob("shakespeare_*.json"), key=lambda f: int(f.stem.split("_")[1])
     ):
@@ -155,7 +161,7 @@ def shakespeare(_: Summary) -> str:
         spread = f" ± {result['deviation']:.4f}" if result["deviation"] is not None else ""
         rows.append(f"| {result['seconds']:.0f} s | mean | **{result['mean']:.4f}**{spread} | | | | |")
     beside = "; ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
-    return "\n".join([*rows, "", f"Beside it, same split: {beside}.", ""])
+    return _table(columns, rows, "", f"Beside it, same split: {beside}.")
 
 
 def step_gpu(_: Summary) -> str:
@@ -170,14 +176,12 @@ def step_gpu_residual_float32(_: Summary) -> str:
 
 def residual_dtype(_: Summary) -> str:
     """What 124 million parameters learn with the residual stream in either precision."""
-    rows = [
-        "| residual stream | seed | tokens | bits per byte, validation | training, last 50 steps |",
-        "|---|---|---|---|---|",
-    ]
+    columns = "residual stream | seed | tokens | bits per byte, validation | training, last 50 steps"
+    rows = []
     for run in read_json(paths.DATA / "experiments" / "residual_dtype.json"):
         figures = f"{run['tokens']:,} | {run['val_bits_per_byte']:.4f} | {run['train_bits_per_byte']:.4f}"
         rows.append(f"| {run['residual_dtype']} | {run['seed']} | {figures} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def step_bfloat16_cores(_: Summary) -> str:
@@ -191,7 +195,7 @@ def _steps(name: str) -> str:
     columns = (
         "training step | tokens a second | TFLOP/s | MFU | optimizer's share | time of theirs / ours (model alone)"
     )
-    rows = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    rows = []
     for system, row in result["systems"].items():
         ratio = result["ratio_to"].get(system)
         beside = f"{ratio['step']:.2f} ({ratio['model']:.2f})" if ratio else ""
@@ -201,21 +205,22 @@ def _steps(name: str) -> str:
     sheet = result["data_sheet_peak_gflops"]
     of = f"{sheet / 1e3:.4g} TFLOP/s of the data sheet" if sheet else f"measured peak in {result['dtype']}"
     size = f"{result['parameters']:,} parameters, {result['tokens_per_step']:,} tokens a step, {result['dtype']}"
-    return "\n".join([*rows, "", f"{size}. Large products reach {peaks}; MFU is a share of the {of}.", ""])
+    return _table(columns, rows, "", f"{size}. Large products reach {peaks}; MFU is a share of the {of}.")
 
 
 def step_gpu_search(_: Summary) -> str:
     """What changed the speed of forward and backward on a GPU."""
-    rows = ["| changed | tokens a second | MFU, without the optimizer |", "|---|---|---|"]
+    columns = "changed | tokens a second | MFU, without the optimizer"
+    rows = []
     for run in read_json(paths.DATA / "experiments" / "step_gpu_search.json"):
         rows.append(f"| {run['what']} | {run['tokens_per_second']:,} | {run['mfu_without_optimizer']:.3f} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def pretrain_bfloat16_cores(_: Summary) -> str:
     """What `llmm bench pretrain` found on two cores with bfloat16 instructions."""
     columns = "text | allowed | seed | held out | training | wall time | tokens | tokens a second"
-    rows = [f"| {columns} |", "|---|---|---|---|---|---|---|---|"]
+    rows = []
     for result in read_json(paths.DATA / "experiments" / "pretrain_bfloat16_cores.json"):
         unit = result["unit"]
         text = "default corpus" if unit == "bits_per_byte" else "tinyshakespeare"
@@ -225,16 +230,17 @@ def pretrain_bfloat16_cores(_: Summary) -> str:
             figures = f"{run[unit]:.3f} {unit.replace('_', ' ')} | {run['training']:.3f} | {run['wall_seconds']:.0f} s"
             counts = f"{run['tokens']:,} | {run['tokens_per_second']:,}"
             rows.append(f"| {text} | {result['seconds']:.0f} s | {run['seed']} | {figures} | {counts} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 def shakespeare_search(_: Summary) -> str:
     """The runs that chose the preset `shakespeare`, on a part of the training split."""
-    rows = ["| changed | tokens | parameters | nats a character, held out | training |", "|---|---|---|---|---|"]
+    columns = "changed | tokens | parameters | nats a character, held out | training"
+    rows = []
     for run in read_json(paths.DATA / "experiments" / "search_characters.json"):
         figures = f"{run['parameters']:,} | {run['held_out_nats']:.4f} | {run['training']:.3f}"
         rows.append(f"| {run['changed']} | {run['tokens']:,} | {figures} |")
-    return "\n".join([*rows, ""])
+    return _table(columns, rows)
 
 
 PARTS: dict[str, Callable[[Summary], str]] = {
