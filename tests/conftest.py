@@ -14,11 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-# in this order, the longest first: then both processes end at about the same time; before them the file whose tests
-# fork, while no other test has started threads in their process
+# in this order, the longest first: then both processes end at about the same time
 FIRST = (
-    "test_pretraining_theory", "smoke", "test_lora_finetune", "test_pipeline", "test_flows", "test_pretraining",
-    "test_gpt", "test_agent_loop", "test_ladder_chain", "test_agent_evidence",
+    "smoke", "test_lora_finetune", "test_pipeline", "test_flows", "test_pretraining", "test_gpt", "test_agent_loop",
+    "test_ladder_chain", "test_agent_evidence",
 )  # fmt: skip
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before any test imports a library that reads it

@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -434,6 +435,8 @@ def _ended_by(work: Callable[[], object]) -> int:
     if child == 0:
         try:
             work()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     return os.WTERMSIG(os.waitpid(child, 0)[1])
