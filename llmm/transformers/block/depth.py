@@ -41,7 +41,7 @@ class Stack(nn.Module):
                     parameter.normal_(0, parameter.shape[1] ** -0.5, generator=generator)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """What the LM head would get."""
+        """What the layer after the last norm would get."""
         *_, last = self.stream(x_BTD)
         return self.norm(last)
 

@@ -119,7 +119,7 @@ def gradient_by_depth(figures: Path) -> Record:
     return Record(
         objective="Does the gradient of the last layer at initialisation shrink with depth, as the theorem on pre-norm "
         "says, and stay with post-norm?",
-        setup="Stacks as in `residual_variance` with 6 to 24 blocks, cross-entropy over 256 classes by an LM head "
+        setup="Stacks as in `residual_variance` with 6 to 24 blocks, cross-entropy over 256 classes by a classifier "
         f"N(0, 0.02²) and random targets, 4 × 32 tokens, float64; {len(seeds)} seeds; Frobenius norm of the gradient "
         "in the second matrix of the last feed-forward. Ratios are of means over the seeds.",
         metrics=round_metrics(metrics),
@@ -142,7 +142,7 @@ def gradient_by_depth(figures: Path) -> Record:
 
 
 def _stack_and_input(norms: Norms, depth: int, seed: int) -> tuple[Stack, Tensor, Tensor, Tensor]:
-    """A stack, embedded random tokens (4, 32, 64), an LM head (256, 64) and targets (4, 32), all drawn from `seed`."""
+    """A stack, embedded random tokens (4, 32, 64), a classifier (256, 64) and targets (4, 32), drawn from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     embedding_VD = torch.randn(256, 64, generator=generator).double()
     readout_VD = 0.02 * torch.randn(256, 64, generator=generator).double()
