@@ -14,7 +14,7 @@ from llmm.errors import UserError
 from llmm.ladder import workers
 from llmm.ladder.criteria import Result, Subject, machine_results, record_result
 from llmm.ladder.demands import demand
-from llmm.ladder.experiments import run_some
+from llmm.ladder.experiments import LIMITS, run_some
 from llmm.ladder.milestones import Milestone
 from llmm.ladder.mutants import FEWEST_MUTANTS, as_json, hunt, load_mutants
 from llmm.ladder.records import read_records, timings_path
@@ -47,10 +47,11 @@ def examine_by_machine(milestone: Milestone) -> Examination:
         if criterion.record:
             measured[criterion.id] = record_result(criterion, experiments)
     own = [measured[criterion.id] for criterion in spec.criteria]
-    tests = demand("tests", failing_tests(spec.tests))
     bugs, mutants = planted_bugs(milestone)
     records = demand("records", faults)
-    return Examination([*own, tests, bugs, records, replay(milestone, experiments)], mutants)
+    last_parts = (lambda: tested(milestone), lambda: replay(milestone, experiments))  # one core each
+    tests, again = workers.in_parallel(lambda part: part(), last_parts)
+    return Examination([*own, tests, bugs, records, again], mutants)
 
 
 def stored_experiments(milestone: Milestone) -> tuple[Mapping[str, Any], list[str]]:
@@ -79,8 +80,15 @@ def planted_bugs(milestone: Milestone) -> tuple[Result, list[dict[str, Any]]]:
     return demand("planted-bugs", faults), [as_json(verdict) for verdict in verdicts]
 
 
+def tested(milestone: Milestone) -> Result:
+    """Whether the milestone's tests pass."""
+    limits = workers.Limits(TESTS_LIMIT + 10, LIMITS.mebibytes)  # its own limit of time comes first: that says more
+    outcome = workers.run(workers.Call("llmm.ladder.machine:failing_tests", (milestone.spec.tests,), limits=limits))
+    return demand("tests", [outcome.fault] if outcome.fault else outcome.value)
+
+
 def failing_tests(tests: Sequence[str]) -> list[str]:
-    """What pytest says of the tests that fail."""
+    """In a worker, which takes pytest with it when it is ended: what pytest says of the tests that fail."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", *tests]
     # plugins that other packages bring along take seconds to load, and no test of a milestone needs them
     environment = {**os.environ, **workers.ONE_THREAD, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

@@ -98,7 +98,9 @@ def run(call: Call) -> Outcome:
             return Outcome("time", fault=f"still running after {call.limits.seconds:g} s: an endless loop?")
         if receiver.poll():
             with contextlib.suppress(EOFError):
-                return Outcome(*receiver.recv())
+                outcome = Outcome(*receiver.recv())
+                process.join(1)  # let it put away what it holds of the system: locks, temporary files
+                return outcome
         process.join(1)
         return Outcome("died", fault=f"its process ended without an answer ({_exit(process.exitcode)})")
     finally:
