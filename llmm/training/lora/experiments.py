@@ -1,0 +1,441 @@
+"""What adapters of low rank can and cannot: a planted shift, rank and rate, gain and forgetting, intruders, four bits."""
+
+import functools
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from llmm.foundations.optimizers import AdamW
+from llmm.foundations.optimizers.schedules import warmup_stable_decay
+from llmm.ladder.records import Record, round_metrics, spread
+from llmm.training.lora import plots
+from llmm.training.lora.adapter import TARGETS
+from llmm.training.lora.block_quantisation import BLOCK, QuantisedMatrix, bits_per_parameter
+from llmm.training.lora.low_rank import LoRALinear, adapted_layers
+from llmm.training.lora.nf4 import fp4_levels, normal_float_levels, uniform_levels
+from llmm.training.lora.small_base import (
+    SCALE,
+    TASKS,
+    TUNE_BATCH,
+    TUNE_STEPS,
+    VARIANTS,
+    pretrained,
+    trained_share,
+    tuned,
+)
+from llmm.training.lora.spectrum import effective_rank, intruder_dimensions, least_error
+from llmm.training.pretraining.small_runs import mean_nats, validation_nats, vertex
+from llmm.transformers.gpt import GPT
+from llmm.transformers.gpt.small_models import T
+
+SEEDS = [0, 1, 2]
+GLANCE = 256  # windows of a held-out text
+BASE = "A model of 2 blocks of width 128, trained on bytes of the standard library's modules"
+
+
+# --- a planted shift --------------------------------------------------------------------------------------------------
+
+PLANTED_RANK = 4
+PLANTED_SHAPE = (64, 48)
+TRIED_RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
+PLANTED_STEPS, PLANTED_EXAMPLES, PLANTED_NOISE = 800, 2048, 0.05
+
+
+def planted_shift(figures: Path) -> Record:
+    """Does the loss of a LoRA stop falling at the rank of the change that is to be learnt?"""
+    runs = [_planted(seed) for seed in SEEDS]
+    errors = {rank: [run[rank][0] for run in runs] for rank in TRIED_RANKS}
+    bounds = {rank: [run[rank][1] for run in runs] for rank in TRIED_RANKS}
+    means = {rank: statistics.fmean(values) for rank, values in errors.items()}
+    pairs = list(zip(TRIED_RANKS[:-1], TRIED_RANKS[1:], strict=True))
+    falls = {after: means[before] / means[after] for before, after in pairs}
+    below = [rank for rank in TRIED_RANKS if rank < PLANTED_RANK]
+    metrics = {
+        **{
+            f"rank_{rank}": {"error": spread(errors[rank]), "bound": statistics.fmean(bounds[rank])}
+            for rank in TRIED_RANKS
+        },
+        "elbow": max(falls, key=falls.__getitem__),
+        "fall_at_elbow": max(falls.values()),
+        "largest_fall_after": max(fall for rank, fall in falls.items() if rank > PLANTED_RANK),
+        "excess_over_bound": max(means[rank] / statistics.fmean(bounds[rank]) - 1 for rank in below),
+    }
+    figure = plots.planted_shift(errors, bounds, PLANTED_RANK, figures / "planted_shift.svg")
+    return Record(
+        objective="Does a LoRA's error stop falling at the rank of the change that it has to learn, and is it the least "
+        "possible before?",
+        setup=f"A frozen random matrix of {PLANTED_SHAPE[0]} × {PLANTED_SHAPE[1]}, examples by the same matrix plus one of "
+        f"rank {PLANTED_RANK} with singular values 4, 3, 2, 1 and noise of {PLANTED_NOISE}; inputs "
+        f"white, {PLANTED_EXAMPLES:,} of them; AdamW, {PLANTED_STEPS} steps on all. The error is |planted - learnt|² over "
+        "|planted|²; the bound is what the singular values beyond the rank leave (README, 3.3).",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {"changed": f"rank {rank}", "error": means[rank], "Eckart-Young": statistics.fmean(bounds[rank])}
+                for rank in TRIED_RANKS
+            ]
+        ),
+        figure=figure,
+        found="The error falls by a factor of {fall_at_elbow:.0f} from rank three to rank {elbow}, the planted one. Below it "
+        "the LoRA is within {excess_over_bound:.1%} of the best matrix of its rank.",
+        negative="A rank above the planted one buys nothing: what is left there is noise that is fitted, and it is "
+        "{rank_16[error][mean]:.1e} at rank sixteen beside {rank_4[error][mean]:.1e} at rank four.",
+    )
+
+
+def _planted(seed: int) -> dict[int, tuple[float, float]]:
+    """rank → (error of the LoRA, least error), as shares of the planted matrix's squared norm."""
+    generator = torch.Generator().manual_seed(seed)
+    m, n = PLANTED_SHAPE
+    U, _ = torch.linalg.qr(torch.randn(m, PLANTED_RANK, generator=generator))
+    V, _ = torch.linalg.qr(torch.randn(n, PLANTED_RANK, generator=generator))
+    planted = (U * torch.arange(PLANTED_RANK, 0, -1)) @ V.mT
+    base = nn.Linear(n, m, bias=False)
+    base.weight.data.normal_(0, n**-0.5, generator=generator)
+    x = torch.randn(PLANTED_EXAMPLES, n, generator=generator)
+    y = x @ (base.weight + planted).mT.detach() + PLANTED_NOISE * torch.randn(PLANTED_EXAMPLES, m, generator=generator)
+    whole = float(planted.square().sum())
+    found = {}
+    for rank in TRIED_RANKS:
+        layer = LoRALinear(base, rank, 1.0, "lora", torch.Generator().manual_seed(seed))
+        layer.scale = 1.0
+        optimizer = AdamW([layer.lora_A, layer.lora_B], lr=0.02)
+        for step in range(PLANTED_STEPS):
+            optimizer.param_groups[0]["lr"] = 0.02 * warmup_stable_decay(step, PLANTED_STEPS, 10, 0.7)
+            loss = (layer(x) - y).square().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        error = float((layer.change() - planted).square().sum())
+        found[rank] = (error / whole, least_error(planted, rank) / whole)
+    return found
+
+
+# --- rank and learning rate -------------------------------------------------------------------------------------------
+
+RATED_RANKS = (1, 8, 64)
+RATES = tuple(0.001 * 2**k for k in range(8))
+SWEEP_STEPS, SWEEP_BATCH, SWEEP_GLANCE = 30, 4, 64
+SCALINGS = {"lora": "α / r", "rslora": "α / √r"}
+
+
+def rank_rate(figures: Path) -> Record:
+    """Does the best learning rate move with the rank, under α / r and under α / √r?"""
+    base = pretrained()
+    losses: dict[str, dict[int, list[list[float]]]] = {name: {} for name in SCALINGS}  # by rank, seed, rate
+    for name in SCALINGS:
+        for rank in RATED_RANKS:
+            if rank == 1 and name != "lora":
+                losses[name][rank] = losses["lora"][rank]  # the same scale there
+            else:
+                losses[name][rank] = [[_swept(base, name, rank, rate, seed) for rate in RATES] for seed in SEEDS]
+    best = {
+        name: {rank: [vertex(RATES, row) for row in rows] for rank, rows in by_rank.items()}
+        for name, by_rank in losses.items()
+    }
+    octaves = math.log2(RATED_RANKS[-1] / RATED_RANKS[0])
+    shift = {
+        name: [
+            (last - first) / octaves for first, last in zip(rows[RATED_RANKS[0]], rows[RATED_RANKS[-1]], strict=True)
+        ]
+        for name, rows in best.items()
+    }
+    means = {
+        name: {rank: [statistics.fmean(column) for column in zip(*rows, strict=True)] for rank, rows in by_rank.items()}
+        for name, by_rank in losses.items()
+    }
+    tuned_at = min(range(len(RATES)), key=means["lora"][RATED_RANKS[0]].__getitem__)
+    last = RATED_RANKS[-1]
+    metrics = {
+        "shift_per_doubling": {name: spread(values) for name, values in shift.items()},
+        "best_rate": {
+            name: {f"rank_{rank}": spread([2.0**v for v in values]) for rank, values in by_rank.items()}
+            for name, by_rank in best.items()
+        },
+        "loss": {
+            name: {f"rank_{rank}": spread([min(row) for row in rows]) for rank, rows in by_rank.items()}
+            for name, by_rank in losses.items()
+        },
+        "price_of_the_rate_of_rank_1": {
+            name: spread([row[tuned_at] - min(row) for row in losses[name][last]]) for name in losses
+        },
+    }
+    figure = plots.rank_rate(RATES, means, tuned_at, SCALINGS, figures / "rank_rate.svg")
+    return Record(
+        objective="Does the best learning rate of AdamW move with the rank of a LoRA, under α / r and under α / √r?",
+        setup=f"{BASE}; LoRAs beside all matrices of the blocks, α = {SCALE:g}, tuned on prose for {SWEEP_STEPS} steps of "
+        f"{SWEEP_BATCH} windows of {T} bytes, rates {RATES[0]} to {RATES[-1]} by factors of 2, loss on {SWEEP_GLANCE} "
+        "held-out windows. A best rate is the vertex of the parabola through the lowest three.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {"changed": f"{SCALINGS[name]}, rank {rank}"}
+                | {f"nats at {rate:g}": loss for rate, loss in zip(RATES, row, strict=True)}
+                for name, by_rank in means.items()
+                for rank, row in by_rank.items()
+            ]
+        ),
+        figure=figure,
+        found="For each doubling of the rank the best rate moves by {shift_per_doubling[lora][mean]:.2f} octaves under "
+        "α / r and by {shift_per_doubling[rslora][mean]:.2f} under α / √r. At rank sixty-four the rate of rank one costs "
+        "{price_of_the_rate_of_rank_1[lora][mean]:.3f} and {price_of_the_rate_of_rank_1[rslora][mean]:.3f} nats.",
+        negative="At its own best rate neither is better than the other: {loss[lora][rank_64][mean]:.3f} and "
+        "{loss[rslora][rank_64][mean]:.3f} nats at rank sixty-four.",
+    )
+
+
+def _swept(base: GPT, scaling: str, rank: int, rate: float, seed: int) -> float:
+    model = tuned(base, "prose", (LoRALinear, rank), rate, seed, SWEEP_STEPS, SWEEP_BATCH, SCALE, scaling)  # type: ignore[arg-type]
+    return mean_nats(model, TASKS["prose"]()[1], T, SWEEP_GLANCE)
+
+
+# --- what is gained, and what is forgotten ----------------------------------------------------------------------------
+
+TRIED_RATES = {"full": (0.0005, 0.001, 0.002, 0.004), "adapter": (0.005, 0.01, 0.02, 0.04)}
+
+
+def forgetting(figures: Path) -> Record:
+    """How much of full fine-tuning's gain does a LoRA reach, and how much of the old text is forgotten for it?"""
+    base = pretrained()
+    old = validation_nats(base, windows=GLANCE)
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}  # task → variant → (gained, lost) by seed
+    rates: dict[str, dict[str, float]] = {}
+    for task, texts in TASKS.items():
+        held_out = texts()[1]
+        before = mean_nats(base, held_out, T, GLANCE)
+
+        def run(variant: str, rate: float, seed: int, task: str = task) -> tuple[float, float]:
+            model = tuned(base, task, VARIANTS[variant], rate, seed)
+            gained = before - mean_nats(model, held_out, T, GLANCE)  # noqa: B023 (called in this turn of the loop)
+            return gained, validation_nats(model, windows=GLANCE) - old
+
+        found[task], rates[task] = {}, {}
+        for variant in VARIANTS:
+            first = {rate: run(variant, rate, SEEDS[0]) for rate in TRIED_RATES[_key(variant)]}
+            rates[task][variant] = max(first, key=lambda rate: first[rate][0])
+            chosen = rates[task][variant]
+            found[task][variant] = [first[chosen], *(run(variant, chosen, seed) for seed in SEEDS[1:])]
+    metrics = {
+        task: {
+            variant: {
+                "gained": spread([gained for gained, _ in runs]),
+                "lost": spread([lost for _, lost in runs]),
+                "share_of_full": spread(
+                    [gained / full for (gained, _), (full, _) in zip(runs, by_variant["full"], strict=True)]
+                ),
+                "rate": rates[task][variant],
+            }
+            for variant, runs in by_variant.items()
+        }
+        for task, by_variant in found.items()
+    } | {
+        "trained_share": {variant: trained_share(kind) for variant, kind in VARIANTS.items()},
+        "lost_over_full_rank_1": statistics.fmean([lost for _, lost in found["prose"]["rank_1"]])
+        / statistics.fmean([lost for _, lost in found["prose"]["full"]]),
+    }
+    figure = plots.forgetting(found, figures / "forgetting.svg")
+    return Record(
+        objective="How much of full fine-tuning's gain does a LoRA reach on a new format and on new knowledge, and what "
+        "does either cost on the old text?",
+        setup=f"{BASE}; tuned for {TUNE_STEPS} steps of {TUNE_BATCH} windows of {T} bytes, AdamW, on modules whose lines end "
+        "with a semicolon (format) and on the topics of `help()` (prose). Gain: nats a byte on held-out text of the new "
+        f"kind; loss: nats a byte on modules as they were; {GLANCE} windows each. The rate is the best of four for seed "
+        "0's gain, for each variant and task.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {
+                    "changed": f"{task}, {_label(variant)}",
+                    "trained": metrics["trained_share"][variant],
+                    "rate": rates[task][variant],
+                    "gained, nats": statistics.fmean([gained for gained, _ in runs]),
+                    "lost, nats": statistics.fmean([lost for _, lost in runs]),
+                }
+                for task, by_variant in found.items()
+                for variant, runs in by_variant.items()
+            ]
+        ),
+        figure=figure,
+        found="With {trained_share[rank_1]:.1%} of the parameters a LoRA reaches {format[rank_1][share_of_full][mean]:.0%} of "
+        "full fine-tuning's gain on the format and {prose[rank_1][share_of_full][mean]:.0%} on prose. It forgets less: on "
+        "prose {prose[rank_1][lost][mean]:.3f} nats of the old text are lost at rank one, {prose[rank_16][lost][mean]:.3f} at "
+        "rank sixteen, {prose[full][lost][mean]:.3f} by full fine-tuning.",
+        negative="What is learnt less is forgotten less: rank sixteen, with {prose[rank_16][share_of_full][mean]:.0%} of the "
+        "gain on prose, loses {prose[rank_16][lost][mean]:.3f} nats. DoRA at rank four gains "
+        "{prose[dora_4][gained][mean]:.3f} beside {prose[rank_4][gained][mean]:.3f} of LoRA, with its magnitudes on top.",
+    )
+
+
+def _key(variant: str) -> str:
+    return "full" if variant == "full" else "adapter"
+
+
+def _label(variant: str) -> str:
+    return {"full": "all weights", "dora_4": "DoRA, rank 4"}.get(variant, variant.replace("_", " "))
+
+
+# --- intruder dimensions ----------------------------------------------------------------------------------------------
+
+COMPARED = {"full": 0.002, "rank_1": 0.02, "rank_4": 0.01, "rank_16": 0.01}  # rates near the best of `forgetting`
+STRONGEST = 10
+SIMILAR = 0.5
+
+
+def intruders(figures: Path) -> Record:
+    """Does a LoRA put in strong directions that the matrix did not have, where full fine-tuning bends what is there?"""
+    base = pretrained()
+    before = _block_matrices(base)
+    counts: dict[str, list[float]] = {}
+    ranks: dict[str, list[float]] = {}
+    relative: dict[str, list[float]] = {}
+    for variant, rate in COMPARED.items():
+        per_seed = []
+        for seed in SEEDS:
+            after = _block_matrices(tuned(base, "prose", VARIANTS[variant], rate, seed))
+            pairs = [(before[name], after[name]) for name in before]
+            per_seed.append(
+                (
+                    statistics.fmean([intruder_dimensions(w, v, STRONGEST, SIMILAR) for w, v in pairs]),
+                    statistics.fmean([effective_rank(v - w) for w, v in pairs]),
+                    statistics.fmean([float((v - w).norm() / w.norm()) for w, v in pairs]),
+                )
+            )
+        counts[variant], ranks[variant], relative[variant] = map(list, zip(*per_seed, strict=True))
+    metrics = {
+        variant: {
+            "intruders": spread(counts[variant]),
+            "effective_rank": spread(ranks[variant]),
+            "relative_change": spread(relative[variant]),
+        }
+        for variant in COMPARED
+    }
+    figure = plots.intruders(
+        counts, ranks, {variant: _label(variant) for variant in COMPARED}, figures / "intruders.svg"
+    )
+    return Record(
+        objective="Does a LoRA put strong new directions into a matrix where full fine-tuning bends the ones that are there?",
+        setup=f"{BASE}, tuned on prose as in `forgetting`. An intruder is one of the {STRONGEST} strongest left singular "
+        f"vectors of a tuned matrix with a cosine below {SIMILAR} to every one of the base matrix; mean over the "
+        f"{len(before)} matrices of the blocks.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {
+                    "changed": _label(variant),
+                    "rate": rate,
+                    "intruders a matrix": statistics.fmean(counts[variant]),
+                    "effective rank of the change": statistics.fmean(ranks[variant]),
+                    "change over matrix": statistics.fmean(relative[variant]),
+                }
+                for variant, rate in COMPARED.items()
+            ]
+        ),
+        figure=figure,
+        found="A matrix tuned at rank one has {rank_1[intruders][mean]:.2f} intruders among its ten strongest directions, at "
+        "rank sixteen {rank_16[intruders][mean]:.2f}, after full fine-tuning {full[intruders][mean]:.2f}. The change of full "
+        "fine-tuning has an effective rank of {full[effective_rank][mean]:.0f}.",
+        negative="The counts depend on how far each variant moved: its change is {rank_1[relative_change][mean]:.2f} of the "
+        "matrix at rank one, {rank_16[relative_change][mean]:.2f} at rank sixteen and {full[relative_change][mean]:.2f} in "
+        "full. Equal gains, and not equal distances, would separate the two.",
+    )
+
+
+@torch.no_grad()
+def _block_matrices(model: GPT) -> dict[str, Tensor]:
+    """Name → matrix, of all that adapters stand beside, adapters merged in."""
+    adapted = dict(adapted_layers(model))
+    if adapted:
+        return {name: layer.tuned_weight() for name, layer in adapted.items()}
+    return {
+        name: module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in TARGETS
+    }
+
+
+# --- four bits --------------------------------------------------------------------------------------------------------
+
+BLOCKS = (16, 32, 64, 128, 256, 512, 1024)
+LEVELS: dict[str, Callable[[], Tensor]] = {
+    "nf4": normal_float_levels,
+    "fp4": fp4_levels,
+    "uniform": uniform_levels,
+}
+NORMAL_SHAPE = (512, 512)
+
+
+def nf4(figures: Path) -> Record:
+    """Which sixteen levels lose least, on normal numbers and on trained weights, and what does a model lose by them?"""
+    normal = [torch.randn(NORMAL_SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS]
+    base = pretrained()
+    trained = [weight / weight.std() for weight in _block_matrices(base).values()]
+    rmse = {name: {block: [_rmse([matrix], name, block) for matrix in normal] for block in BLOCKS} for name in LEVELS}
+    on_weights = {name: _rmse(trained, name, BLOCK) for name in LEVELS}
+    before = validation_nats(base, windows=GLANCE)
+    lost = {name: _quantised_nats(base, name) - before for name in LEVELS}
+    metrics = {
+        "normal": {f"block_{block}": {name: spread(rmse[name][block]) for name in LEVELS} for block in BLOCKS},
+        "double": spread([_rmse([matrix], "nf4", BLOCK, double=True) for matrix in normal]),
+        "weights": on_weights | {"nf4_double": _rmse(trained, "nf4", BLOCK, double=True)},
+        "nats_lost": lost,
+        "bits": {"single": bits_per_parameter(double=False), "double": bits_per_parameter()},
+        "uniform_over_nf4": spread([a / b for a, b in zip(rmse["uniform"][BLOCK], rmse["nf4"][BLOCK], strict=True)]),
+    }
+    figure = plots.nf4(rmse, BLOCKS, BLOCK, figures / "nf4.svg")
+    return Record(
+        objective="Which sixteen levels lose least of normal numbers and of trained weights, and what does a model lose by "
+        "them?",
+        setup=f"Matrices of {NORMAL_SHAPE[0]} × {NORMAL_SHAPE[1]} numbers from N(0, 1), three seeds, in blocks of "
+        f"{BLOCKS[0]} to {BLOCKS[-1]} over their largest number; the matrices of the blocks of one trained model, each over "
+        f"its standard deviation, in blocks of {BLOCK}. {BASE}; nats on {GLANCE} windows of its validation text.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                {
+                    "changed": name,
+                    "RMSE, normal numbers": statistics.fmean(rmse[name][BLOCK]),
+                    "RMSE, trained weights": on_weights[name],
+                    "nats lost by the model": lost[name],
+                }
+                for name in LEVELS
+            ]
+        ),
+        figure=figure,
+        found="In blocks of sixty-four NF4 is off by {normal[block_64][nf4][mean]:.4f} standard deviations, FP4 by "
+        "{normal[block_64][fp4][mean]:.4f}, uniform levels by {normal[block_64][uniform][mean]:.4f}; on trained weights "
+        "{weights[nf4]:.4f}, {weights[fp4]:.4f} and {weights[uniform]:.4f}. The model loses {nats_lost[nf4]:.4f}, "
+        "{nats_lost[fp4]:.4f} and {nats_lost[uniform]:.4f} nats a byte. Scales in eight bits change the error from "
+        "{normal[block_64][nf4][mean]:.5f} to {double[mean]:.5f} and save {bits[single]:.2f} - {bits[double]:.3f} bits.",
+        negative="The order depends on the block: in blocks of sixteen, where the largest number of a block is no longer far "
+        "out, uniform levels are off by {normal[block_16][uniform][mean]:.4f} and NF4 by "
+        "{normal[block_16][nf4][mean]:.4f}.",
+    )
+
+
+def _rmse(matrices: Sequence[Tensor], name: str, block: int, double: bool = False) -> float:
+    squares = [
+        (QuantisedMatrix.of(matrix, LEVELS[name](), block, double).back() - matrix).square().flatten()
+        for matrix in matrices
+    ]
+    return float(torch.cat(squares).mean().sqrt())
+
+
+@torch.no_grad()
+def _quantised_nats(base: GPT, name: str) -> float:
+    matrices = _block_matrices(base)
+    kept = {key: matrix.clone() for key, matrix in matrices.items()}
+    for key, matrix in matrices.items():
+        matrix.copy_(QuantisedMatrix.of(kept[key], LEVELS[name](), double=False).back())
+    nats = validation_nats(base, windows=GLANCE)
+    for key, matrix in matrices.items():
+        matrix.copy_(kept[key])
+    return nats
