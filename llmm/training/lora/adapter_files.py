@@ -6,30 +6,35 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from llmm.errors import UserError
-from llmm.files import read_json, write_json
+from llmm.files import atomic_folder, read_json, write_json
 from llmm.training.lora.dora import DoRALinear
-from llmm.training.lora.low_rank import LoRALinear, adapted_layers, attach
+from llmm.training.lora.low_rank import LoRALinear, Scaling, adapted_layers, attach
 
 PREFIX = "base_model.model."  # peft's wrapper around the model
 MAGNITUDE = "lora_magnitude_vector"
+# what changes nothing that is computed here, whatever it says
+_HARMLESS = {
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout", "peft_version",
+    "qalora_group_size", "revision", "task_type", "megatron_core", "ensure_weight_tying", "layers_pattern",
+}  # fmt: skip
+_READ = {"peft_type", "r", "lora_alpha", "target_modules", "use_dora", "use_rslora"}
 
 
-def write_adapter(model: nn.Module, folder: Path, alpha: float) -> None:
-    """Write the LoRAs or DoRAs in `model`; the same weights give the same bytes. `alpha` is that of `attach`."""
+def write_adapter(model: nn.Module, folder: Path) -> None:
+    """Write the LoRAs or DoRAs in `model` into the new `folder`; the same weights give the same bytes.
+
+    Raises UserError where there is none, or they are of several kinds, ranks or scales: one file holds one setting.
+    """
     layers = dict(adapted_layers(model))
-    if not layers:
-        raise UserError("the model has no adapter to write")
-    first = next(iter(layers.values()))
-    rank = first.lora_A.shape[0]
-    state = {}
-    for name, layer in layers.items():
-        state[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A
-        state[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B
-        if isinstance(layer, DoRALinear):
-            state[f"{PREFIX}{name}.{MAGNITUDE}"] = layer.magnitude
+    settings = {(type(layer), layer.lora_A.shape[0], layer.alpha, layer.scaling) for layer in layers.values()}
+    if len(settings) != 1:
+        raise UserError(
+            "the model has no adapter to write" if not settings else "its adapters differ in their settings"
+        )
+    [(kind, rank, alpha, scaling)] = settings
     config = {
         "base_model_name_or_path": "",
         "bias": "none",
@@ -41,52 +46,79 @@ def write_adapter(model: nn.Module, folder: Path, alpha: float) -> None:
         "r": rank,
         "target_modules": sorted({name.rpartition(".")[2] for name in layers}),
         "task_type": None,
-        "use_dora": isinstance(first, DoRALinear),
-        "use_rslora": abs(first.scale - alpha / rank) > abs(first.scale - alpha / rank**0.5),
+        "use_dora": kind is DoRALinear,
+        "use_rslora": scaling == "rslora",
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
-    (folder / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
-    write_json(folder / "adapter_config.json", config)
+    tensors = {
+        key: tensor.detach().contiguous() for name, layer in layers.items() for key, tensor in _tensors_of(name, layer)
+    }
+    with atomic_folder(folder) as temporary:
+        (temporary / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
+        write_json(temporary / "adapter_config.json", config)
 
 
 def read_adapter(model: nn.Module, folder: Path) -> dict[str, LoRALinear]:
     """Attach the adapter in `folder` to the plain `model`; layer name → LoRA or DoRA.
 
-    Raises UserError where a file is missing or damaged, the adapter uses something that is not computed here, or a
-    tensor is missing, left over or of another shape.
+    Raises UserError, with the model left as it was, where a file is missing or damaged, the adapter asks for something
+    that is not computed here, or a tensor is missing, left over or of another shape.
     """
     config, state = _config(folder), _tensors(folder)
     kind = DoRALinear if config["use_dora"] else LoRALinear
-    scaling = "rslora" if config["use_rslora"] else "lora"
+    scaling: Scaling = "rslora" if config["use_rslora"] else "lora"
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     layers = attach(model, config["target_modules"], config["r"], config["lora_alpha"], scaling, kind)
+    try:
+        _fill(layers, state, folder)
+    except UserError:
+        for name, layer in layers.items():
+            model.set_submodule(name, layer.base_layer)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trainable[name])
+        raise
+    return layers
+
+
+def _tensors_of(name: str, layer: LoRALinear) -> list[tuple[str, Tensor]]:
+    """peft's key in the file → the parameter."""
+    parts = {"lora_A.weight": layer.lora_A, "lora_B.weight": layer.lora_B}
+    if isinstance(layer, DoRALinear):
+        parts[MAGNITUDE] = layer.magnitude
+    return [(f"{PREFIX}{name}.{part}", parameter) for part, parameter in parts.items()]
+
+
+def _fill(layers: dict[str, LoRALinear], state: dict[str, Tensor], folder: Path) -> None:
+    left = dict(state)
     for name, layer in layers.items():
-        parameters = {"lora_A.weight": layer.lora_A, "lora_B.weight": layer.lora_B}
-        if isinstance(layer, DoRALinear):
-            parameters[MAGNITUDE] = layer.magnitude
-        for part, parameter in parameters.items():
-            key = f"{PREFIX}{name}.{part}"
-            if key not in state:
+        for key, parameter in _tensors_of(name, layer):
+            if key not in left:
                 raise UserError(f"{folder}: the tensor {key} is missing")
-            found = state.pop(key)
+            found = left.pop(key)
             if found.shape != parameter.shape:
                 raise UserError(f"{folder}: {key} is {tuple(found.shape)}, expected {tuple(parameter.shape)}")
             parameter.data.copy_(found)
-    if state:
-        raise UserError(f"{folder}: {next(iter(state))} has no place in this model")
-    return layers
+    if left:
+        raise UserError(f"{folder}: {next(iter(left))} has no place in this model")
 
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "adapter_config.json"
-    config = {"use_dora": False, "use_rslora": False, **read_json(path)}
-    expected = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False}
-    unset = ("rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices", "layers_to_transform")
-    for key, value in {**expected, **dict.fromkeys(unset)}.items():
-        if (found := config.get(key, value) or None) != (value or None):
-            raise UserError(f"{path}: {key} = {found!r:.60} is not computed here")
-    if missing := [key for key in ("r", "lora_alpha", "target_modules") if key not in config]:
-        raise UserError(f"{path}: {missing[0]} is missing")
+    if not path.is_file():
+        raise UserError(f"{path} is not there")
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no JSON object")
+    config = {"use_dora": False, "use_rslora": False, **found}
+    if config.get("peft_type") != "LORA":
+        raise UserError(f"{path}: peft_type = {config.get('peft_type')!r}, expected LORA")
+    for key, value in config.items():
+        if key not in _HARMLESS | _READ and value not in (None, False, {}, [], "none"):
+            raise UserError(f"{path}: {key} = {value!r:.60} is not computed here")
+    kinds = {"r": int, "lora_alpha": int | float, "target_modules": list, "use_dora": bool, "use_rslora": bool}
+    for key, expected in kinds.items():
+        value = config.get(key)
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+            raise UserError(f"{path}: {key} = {value!r:.60} is no {getattr(expected, '__name__', 'number')}")
     return config
 
 

@@ -19,7 +19,7 @@ from llmm.errors import UserError
 from llmm.files import read_json, write_json
 from llmm.foundations.optimizers import AdamW
 from llmm.ladder.expect import expect_number, expect_shape, expect_type
-from llmm.training.lora.adapter import TARGETS, _PeftConfig
+from llmm.training.lora.adapter import TARGETS, _PeftConfig, attach_lora
 from llmm.training.lora.adapter_files import read_adapter, write_adapter
 from llmm.training.lora.block_quantisation import QuantisedMatrix, QuantisedScales, bits_per_parameter
 from llmm.training.lora.dora import DoRALinear, weight_gradient
@@ -27,7 +27,7 @@ from llmm.training.lora.low_rank import LoRALinear, adapted_layers, attach, fact
 from llmm.training.lora.many_adapters import NONE, serve_together
 from llmm.training.lora.memory_cost import lora_parameters, training_bytes
 from llmm.training.lora.nf4 import fp4_levels, nearest_level, normal_float_levels, pack, uniform_levels, unpack
-from llmm.training.lora.quantised_linear import quantise
+from llmm.training.lora.quantised_linear import QuantisedLinear, quantise
 from llmm.training.lora.spectrum import best_low_rank, effective_rank, intruder_dimensions, least_error
 from llmm.training.pretraining.recipe import next_token_loss
 from llmm.transformers.gpt import GPT, GPTConfig
@@ -54,6 +54,9 @@ def logits_changed_at_the_start() -> int:
         before = model(ids_BT)
         attach(model, TARGETS, 4, 8.0, scaling, kind)  # type: ignore[arg-type]
         changed += int((expect_shape("logits", model(ids_BT), before.shape) != before).sum())
+        empty = nn.Linear(8, 8, bias=False)
+        nn.init.zeros_(empty.weight)  # as the matrices that write to the residual stream begin
+        changed += int((kind(empty, 2, 8.0)(torch.ones(1, 8)) != 0).sum())
     return changed
 
 
@@ -80,8 +83,8 @@ def first_gradient_of_a() -> float:
 
 
 def base_tensors_changed() -> int:
-    """Tensors of the base model that are not the same to the last bit after twenty steps, for each kind, and losses that
-    did not fall."""
+    """Tensors of the base that are not the same to the last bit after twenty steps of each kind, losses that did not
+    fall, and layers left out."""
     changed = 0
     for kind in KINDS:
         model = _gpt()
@@ -95,7 +98,7 @@ def base_tensors_changed() -> int:
 
 
 def scale_slope_error() -> float:
-    """Slope of the branch's size against the rank, both on logarithms: distance from 0 under α / √r, from -½ under α / r.
+    """Slope of the branch's size against the rank, on logarithms: distance from 0 under α / √r, from -½ under α / r.
 
     The factors are random, so that B A sums r terms that do not know each other: README (2.3).
     """
@@ -124,6 +127,24 @@ def unmerge_error() -> float:
     return max(_merged_and_back(kind, torch.float32)[1] for kind in KINDS)
 
 
+def reload_faults() -> int:
+    """Merged layers that answer otherwise once a fresh one has read their state dict, do not unmerge, or have another
+    tuned matrix than before."""
+    faults, x = 0, _normal((5, 24), 3)
+    for kind in KINDS:
+        layer = kind(_linear(), 4, 8.0)
+        _randomise(layer)
+        answer, tuned = layer(x), layer.tuned_weight().detach().clone()
+        layer.merge()
+        again = kind(_linear(), 4, 8.0)
+        again.load_state_dict(layer.state_dict())
+        faults += int(_relative(again(x), answer) > 1e-12) + int(_relative(again.tuned_weight(), tuned) > 1e-12)
+        again.unmerge()
+        faults += int(_relative(again.base_layer.weight, _linear().weight) > 1e-12)
+        faults += int(_relative(again(x), answer) > 1e-12)
+    return faults
+
+
 def _merged_and_back(kind: type[LoRALinear], dtype: torch.dtype) -> tuple[float, float]:
     model, ids_BT = _gpt().to(dtype), _ids(2, 20)
     kept = {name: value.clone() for name, value in model.state_dict().items()}
@@ -137,7 +158,7 @@ def _merged_and_back(kind: type[LoRALinear], dtype: torch.dtype) -> tuple[float,
     for layer in layers.values():
         layer.unmerge()
         layer.unmerge()
-    back = max(_relative(layer.base_layer.weight, kept[f"{name}.weight"]) for name, layer in layers.items())  # type: ignore[arg-type]
+    back = max(_relative(layer.base_layer.weight, kept[f"{name}.weight"]) for name, layer in layers.items())
     return _relative(merged, unmerged), back
 
 
@@ -178,10 +199,9 @@ def _beside_peft(kind: type[LoRALinear], scaling: str) -> float:
     found = dict(theirs.named_parameters())
     for name, layer in adapted_layers(ours):
         for part, parameter in _parts(layer).items():
-            other = found[f"{name}.{part}"].grad
-            scale = 1.0 if kind is LoRALinear else float(other.abs().max())
-            worst = max(worst, float((parameter.grad - other).abs().max()) / scale)
-    return max(worst, float((ours(ids_BT) - theirs(ids_BT)).detach().abs().max()))
+            compare = _difference if kind is LoRALinear else _relative
+            worst = max(worst, compare(parameter.grad, found[f"{name}.{part}"].grad))
+    return max(worst, _difference(ours(ids_BT), theirs(ids_BT)))
 
 
 def peft_training_difference() -> float:
@@ -194,82 +214,132 @@ def peft_training_difference() -> float:
     _train(theirs, 10)
     found = dict(theirs.named_parameters())
     return max(
-        float((parameter - found[f"{name}.{part}"]).abs().max())
+        _difference(parameter, found[f"{name}.{part}"])
         for name, layer in adapted_layers(ours)
         for part, parameter in _parts(layer).items()
     )
 
 
+def pipeline_error() -> float:
+    """Logits and gradients of ours against the pipeline's `attach_lora`, which multiplies wide LoRAs as sums: float64,
+    relative, a rank below and one above."""
+    worst, ids_BT = 0.0, _ids(2, 20)
+    for rank in (2, 16):
+        ours, theirs = _gpt().double(), _gpt().double()
+        attach(ours, TARGETS, rank, 8.0)
+        _randomise(ours)
+        attach_lora(theirs, rank, 8.0, 0.0, 0)
+        _copy_into_peft(ours, theirs)
+        for model in (ours, theirs):
+            next_token_loss(model, ids_BT).backward()
+        found = dict(theirs.named_parameters())
+        errors = [
+            _relative(parameter.grad, found[f"{name}.{part}"].grad)
+            for name, layer in adapted_layers(ours)
+            for part, parameter in _parts(layer).items()
+        ]
+        worst = max(worst, *errors, _relative(ours(ids_BT), theirs(ids_BT)))
+    return worst
+
+
 def read_by_peft_error() -> float:
-    """Logits of peft with the files that we wrote against ours, float32, relative, both kinds."""
+    """Logits of peft with the files that we wrote against ours, float64, relative, both kinds."""
     from peft import PeftModel
 
     worst, ids_BT = 0.0, _ids(2, 20)
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as folder:
-            ours = _gpt()
+            ours = _gpt().double()
             attach(ours, TARGETS, 4, 8.0, kind=kind)
             _randomise(ours)
-            write_adapter(ours, Path(folder), 8.0)
-            base = _gpt()
+            write_adapter(ours, Path(folder))
+            base = _gpt().double()
             base.config = _PeftConfig(**vars(base.config))
-            theirs = PeftModel.from_pretrained(base, folder).get_base_model()  # type: ignore[arg-type]
+            theirs = PeftModel.from_pretrained(base, folder).get_base_model()
             worst = max(worst, _relative(theirs(ids_BT), ours(ids_BT)))
     return worst
 
 
 def reads_peft_error() -> float:
-    """Our logits with the files that peft wrote against peft's, float32, relative, both kinds and both scales."""
+    """Our logits with the files that peft wrote against peft's, float64, relative, both kinds and both scales."""
     worst, ids_BT = 0.0, _ids(2, 20)
     for kind, scaling in itertools.product(KINDS, ("lora", "rslora")):
         with tempfile.TemporaryDirectory() as folder:
-            gpt = _gpt()
+            gpt = _gpt().double()
             theirs = _peft(gpt, kind, scaling, whole=True)
             _randomise(gpt)
             theirs.save_pretrained(folder)
-            ours = _gpt()
+            ours = _gpt().double()
             expect_type("read_adapter", read_adapter(ours, Path(folder)), dict)
             worst = max(worst, _relative(ours(ids_BT), gpt(ids_BT)))
     return worst
 
 
 def bad_files_let_through() -> int:
-    """Damaged or foreign adapters that are opened, and impossible requests that are not refused in one line."""
+    """Damaged or foreign adapters that are opened or leave the model changed, and impossible requests that are not
+    refused in one line."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder = Path(place) / "adapter"
         model = _gpt()
         attach(model, TARGETS, 4, 8.0)
         _randomise(model)
-        write_adapter(model, folder, 8.0)
+        write_adapter(model, folder)
         config = read_json(folder / "adapter_config.json")
         weights = (folder / "adapter_model.safetensors").read_bytes()
 
         def reading(change: dict[str, Any] | None = None, data: bytes = weights, into: GPTConfig = CONFIG) -> bool:
             write_json(folder / "adapter_config.json", {**config, **(change or {})})
             (folder / "adapter_model.safetensors").write_bytes(data)
-            return _refused(lambda: read_adapter(_gpt(into), folder))
+            plain = _gpt(into)
+            refused = _refused(lambda: read_adapter(plain, folder))
+            untouched = not dict(adapted_layers(plain)) and all(p.requires_grad for p in plain.parameters())
+            return refused and untouched
 
-        refusals = [
-            reading(data=weights[:-100]),
-            reading({"modules_to_save": ["lm_head"]}),
-            reading({"trainable_token_indices": {"embed_tokens": [0]}}),
-            reading({"bias": "all"}),
-            reading({"peft_type": "IA3"}),
-            reading({"r": 8}),
-            reading({"use_dora": True}),
-            reading({"target_modules": ["q_proj"]}),
-            reading(into=GPTConfig(64, 3, 4, 2, 32, 80, 64)),
-            reading(into=GPTConfig(64, 2, 4, 2, 48, 80, 64)),
-            not reading(),
-            _refused(lambda: attach(_gpt(), ["no_proj"], 4, 8.0)),
-            _refused(lambda: attach(_gpt(), TARGETS, 0, 8.0)),
-            _refused(lambda: attach(_gpt(), TARGETS, 33, 8.0)),
-            _refused(lambda: write_adapter(_gpt(), folder, 8.0)),
+        changes: list[dict[str, Any]] = [
+            {"modules_to_save": ["lm_head"]},
+            {"trainable_token_indices": {"embed_tokens": [0]}},
+            {"rank_pattern": {"q_proj": 2}},
+            {"alora_invocation_tokens": [1]},
+            {"layer_replication": [[0, 1]]},
+            {"use_qalora": True},
+            {"bias": "all"},
+            {"peft_type": "IA3"},
+            {"r": 8},
+            {"r": "4"},
+            {"r": True},
+            {"lora_alpha": None},
+            {"use_dora": True},
+            {"target_modules": ["q_proj"]},
+            {"target_modules": "all-linear"},
         ]
-        quantised = _gpt()
-        quantise(quantised, set(TARGETS))
-        layer = attach(quantised, TARGETS, 4, 8.0)["model.layers.0.mlp.up_proj"]
-        return sum(not refused for refused in [*refusals, _refused(layer.merge)])
+        narrower, deeper = GPTConfig(64, 2, 4, 2, 16, 80, 64), GPTConfig(64, 3, 4, 2, 32, 80, 64)
+        refusals = [reading(change) for change in changes]
+        refusals += [reading(data=weights[:-100]), reading(into=narrower), reading(into=deeper), not reading()]
+        (folder / "adapter_config.json").write_text("[]")
+        refusals.append(_refused(lambda: read_adapter(_gpt(), folder)))
+        (folder / "adapter_config.json").unlink()
+        refusals.append(_refused(lambda: read_adapter(_gpt(), folder)))
+        refusals.append(_refused(lambda: write_adapter(_gpt(), folder)))
+        next(layer for _, layer in adapted_layers(model)).scaling = "lora"
+        refusals.append(_refused(lambda: write_adapter(model, folder)))
+    quantised = _gpt()
+    quantise(quantised, set(TARGETS))
+    in_four_bits = attach(quantised, TARGETS, 4, 8.0)["model.layers.0.mlp.up_proj"]
+    rows = serve_together(_gpt(), [attach(_gpt(), TARGETS, 4, 8.0)])
+    requests: list[Callable[[], object]] = [
+        in_four_bits.merge,
+        lambda: attach(_gpt(), ["no_proj"], 4, 8.0),
+        lambda: attach(_gpt(), ["embed_tokens"], 4, 8.0),
+        lambda: attach(model, TARGETS, 4, 8.0),
+        lambda: attach(_gpt(), TARGETS, 0, 8.0),
+        lambda: attach(_gpt(), TARGETS, 33, 8.0),
+        lambda: quantise(_gpt(), {"no_proj"}),
+        lambda: rows.choose([1]),
+        lambda: rows.choose([-2]),
+        lambda: training_bytes(100, 0, 50),
+        lambda: training_bytes(100, 10, 101),
+    ]
+    return sum(not refused for refused in [*refusals, *map(_refused, requests)])
 
 
 # --- DoRA -------------------------------------------------------------------------------------------------------------
@@ -292,8 +362,8 @@ def dora_gradient_error() -> float:
     _randomise(layer)
     ((layer(x_Nn) - target) ** 2).sum().backward()
     weight = layer.tuned_weight().detach().requires_grad_()
-    ((x_Nn @ weight.mT + layer.base_layer.bias - target) ** 2).sum().backward()  # type: ignore[operator]
-    V = layer.base_layer.weight.detach() + layer.change().detach()  # type: ignore[operator]
+    ((x_Nn @ weight.mT + layer.base_layer.bias - target) ** 2).sum().backward()
+    V = layer.base_layer.weight.detach() + layer.change().detach()
     to_V = weight_gradient(weight.grad, V, layer.magnitude.detach(), False)
     worst = max(worst, _relative(layer.scale * to_V @ layer.lora_A.detach().mT, layer.lora_B.grad))
     along = (weight.grad * V).sum(1) / V.norm(dim=1)
@@ -360,52 +430,72 @@ def quantisation_faults() -> int:
     for shape, block in (((48, 40), 64), ((7, 9), 16), ((1, 5), 64)):
         weight = _normal(shape, 0).float()
         weight[0, :3] = 0
-        matrix = QuantisedMatrix.of(weight, block=block, double=False)
+        matrix = QuantisedMatrix(weight, block=block, double=False)
         back = expect_shape("QuantisedMatrix.back", matrix.back(), shape)
         flat = F.pad(weight.flatten(), (0, -weight.numel() % block)).view(-1, block)
         allowed = (gap * flat.abs().amax(1, keepdim=True)).expand_as(flat).flatten()[: weight.numel()].view(shape)
         faults += int(((back - weight).abs() > allowed * (1 + 1e-5)).sum()) + int((back[weight == 0] != 0).sum())
-    empty = QuantisedMatrix.of(torch.zeros(8, 64)).back()
+    empty = QuantisedMatrix(torch.zeros(8, 64)).back()
     return faults + int((empty != 0).sum()) + int(empty.isnan().sum())
 
 
 def scales_error() -> float:
-    """Error of scales that were quantised again, in steps of their integers: at most half of one."""
+    """Error of scales that were quantised again, in steps of 1 / 127 of what is furthest from the mean in a block."""
     worst = 0.0
     for count in (1000, 256, 100):
         scales = _normal((count,), 0).abs().float() + 2
-        again = QuantisedScales.of(scales)
-        step = again.distances.repeat_interleave(256)[:count] / 127
-        worst = max(worst, float(((again.back() - scales).abs() / step).max()))
-    return worst
+        furthest = [block.abs().max().expand(len(block)) for block in (scales - scales.mean()).split(256)]
+        worst = max(worst, _difference(127 * QuantisedScales(scales).back() / torch.cat(furthest),
+                                       127 * scales / torch.cat(furthest)))  # fmt: skip
+    outlier = QuantisedScales(torch.cat([torch.full((255,), 0.01), torch.tensor([100.0])])).back()
+    return math.inf if bool((outlier < 0).any()) else worst
+
+
+def double_error() -> float:
+    """RMSE of numbers in four bits with scales in eight over that with scales in 32, less one."""
+    weight = _normal((256, 512), 0).float()
+    single, double = (
+        float((QuantisedMatrix(weight, double=double).back() - weight).square().mean().sqrt())
+        for double in (False, True)
+    )
+    return double / single - 1
 
 
 def bits_error() -> float:
     """Bits a parameter that are stored against the formula, relative, for blocks of several sizes."""
     worst = 0.0
     for block, double in itertools.product((32, 64, 128), (True, False)):
-        matrix = QuantisedMatrix.of(torch.ones(1024, 1024), block=block, double=double)
+        matrix = QuantisedMatrix(torch.ones(1024, 1024), block=block, double=double)
         expected = expect_number("bits_per_parameter", bits_per_parameter(block, double))
         worst = max(worst, abs(8 * matrix.bytes / 1024**2 / expected - 1))
     return worst
 
 
 def quantised_base_error() -> float:
-    """Logits and adapter gradients over a base in four bits against those over the same base unpacked, float64; infinite
-    where something of the base is trained."""
-    packed, ids_BT = _gpt().double(), _ids(2, 20)
-    quantise(packed, set(TARGETS))
-    unpacked = _gpt().double()
-    for name, module in packed.named_modules():
+    """Logits and adapter gradients over a base in four bits against those over it unpacked, float64; infinite where
+    something of the base is trained, or a whole matrix is kept for the backward pass."""
+    packed, unpacked, ids_BT = _gpt(), _gpt().double(), _ids(2, 20)
+    for name, module in unpacked.named_modules():
         if name.rpartition(".")[2] in TARGETS:
-            unpacked.get_submodule(name).weight.data = module.weight.clone()  # type: ignore[union-attr, operator]
+            module.weight.data = QuantisedMatrix(module.weight.float()).double().back(torch.float64)
+    quantise(packed, set(TARGETS))
+    packed.double()
     for model in (packed, unpacked):
         attach(model, TARGETS, 4, 8.0)
         _randomise(model)
-        next_token_loss(model, ids_BT).backward()
+    sizes: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel() if tensor.ndim == 2 else 0)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        packed_loss = next_token_loss(packed, ids_BT)
+    kept = sum(size in (32 * 32, 32 * 16, 32 * 80) for size in sizes)
+    packed_loss.backward()
+    next_token_loss(unpacked, ids_BT).backward()
     pairs = list(zip(adapted_layers(packed), adapted_layers(unpacked), strict=True))
-    trained = sum(p.requires_grad for p in packed.parameters())
-    if trained != 2 * len(pairs):
+    if kept or sum(p.requires_grad for p in packed.parameters()) != 2 * len(pairs):
         return math.inf
     errors = [
         _relative(getattr(ours, part).grad, getattr(theirs, part).grad)
@@ -415,12 +505,27 @@ def quantised_base_error() -> float:
     return max(*errors, _relative(packed(ids_BT), unpacked(ids_BT)))
 
 
+def quantised_state_faults() -> int:
+    """Layers in four bits that answer otherwise with a bias, from a state dict read by a fresh one, or in another
+    precision."""
+    layer = nn.Linear(64, 48)
+    quantised, x = QuantisedLinear(layer), torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    answer = quantised(x)
+    expected = F.linear(x, QuantisedMatrix(layer.weight).back(), layer.bias)
+    faults = int(_relative(answer, expected) > 1e-6)
+    fresh = QuantisedLinear(nn.Linear(64, 48))
+    fresh.load_state_dict(quantised.state_dict())
+    faults += int(_relative(fresh(x), answer) > 0)
+    faults += int(_relative(fresh.double()(x.double()).float(), answer) > 1e-5)
+    return faults + int(_relative(fresh.bfloat16()(x.bfloat16()).float(), answer) > 0.1)
+
+
 # --- spectra ----------------------------------------------------------------------------------------------------------
 
 
 def low_rank_error() -> float:
-    """The best approximation's error against the singular values left out, relative; infinite where a matrix of the rank
-    comes nearer, or the rank is another."""
+    """The best approximation's error against the singular values left out, relative; infinite where another matrix of
+    the rank comes nearer, or the rank is not that."""
     matrix = _normal((20, 14), 0)
     worst = 0.0
     for rank in (1, 3, 13):
@@ -460,9 +565,7 @@ def _rank_16(matrix: Tensor) -> Tensor:
 def effective_rank_error() -> float:
     """Effective rank of matrices with k equal singular values against k, relative."""
     U, _ = torch.linalg.qr(_normal((20, 20), 0))
-    return max(
-        abs(expect_number("effective_rank", effective_rank(3 * U[:, :k] @ U[:k])) / k - 1) for k in (1, 4, 20)
-    )
+    return max(abs(expect_number("effective_rank", effective_rank(3 * U[:, :k] @ U[:k])) / k - 1) for k in (1, 4, 20))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -475,20 +578,20 @@ def memory_error() -> float:
     for adapted, packed in ((False, False), (True, False), (True, True)):
         model = _gpt(config)
         matrices = [m for name, m in model.named_modules() if name.rpartition(".")[2] in TARGETS]
-        shapes = [tuple(m.weight.shape) for m in matrices]  # type: ignore[union-attr]
+        shapes = [tuple(m.weight.shape) for m in matrices]
         total = sum(p.numel() for p in model.parameters())
         four_bit_bytes = quantise(model, set(TARGETS)) if packed else 0
         if adapted:
             attach(model, TARGETS, 4, 8.0)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = AdamW(trained, lr=1e-3)
+        optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
         next_token_loss(model, _ids(2, 20)).backward()
         optimizer.step()
         state = [t for per in optimizer.state.values() for t in per.values() if isinstance(t, Tensor) and t.ndim]
         weights = sum(4 * p.numel() for p in model.parameters()) + four_bit_bytes
-        found = weights + sum(4 * p.numel() for p in trained) + sum(4 * t.numel() for t in state)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found = weights + sum(4 * t.numel() for t in (*gradients, *state))
         quantised = sum(m * n for m, n in shapes) if packed else 0
-        adapter = lora_parameters(shapes, 4) if adapted else 0  # type: ignore[arg-type]
+        adapter = lora_parameters(shapes, 4) if adapted else 0
         expected = training_bytes(total, adapter, quantised)
         worst = max(worst, abs(expected.total / found - 1), abs(expected.weights / weights - 1))
     return worst
@@ -498,13 +601,12 @@ def memory_error() -> float:
 
 
 def _gpt(config: GPTConfig = CONFIG) -> GPT:
-    """A model whose blocks do something: no matrix is zero."""
+    """A model whose blocks do something: no matrix is zero, and the gains differ."""
     model = GPT(copy.copy(config))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.2, generator=generator)
+            parameter.normal_(0 if parameter.ndim > 1 else 1, 0.2, generator=generator)
     return model
 
 
@@ -541,7 +643,7 @@ def _train(model: nn.Module, steps: int) -> list[float]:
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
     losses = []
     for _ in range(steps):
-        loss = next_token_loss(model, _ids(4, 16))  # type: ignore[arg-type]
+        loss = next_token_loss(model, _ids(4, 16))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -569,7 +671,9 @@ def _peft(gpt: GPT, kind: type[LoRALinear], scaling: str, whole: bool = False) -
         use_rslora=scaling == "rslora",
         use_dora=kind is DoRALinear,
     )
-    wrapped = get_peft_model(gpt, config)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # peft draws A from the global generator
+        wrapped = get_peft_model(gpt, config)
     return wrapped if whole else gpt
 
 
@@ -590,7 +694,13 @@ def _refused(action: Callable[[], object]) -> bool:
 
 
 def _relative(found: Tensor, expected: Tensor | None) -> float:
-    """Largest difference over the largest expected value."""
-    if expected is None:
+    """Largest difference over the largest expected value; infinite where something is no number."""
+    return math.inf if expected is None else _difference(found, expected) / float(expected.detach().abs().max())
+
+
+def _difference(found: Tensor, expected: Tensor | None) -> float:
+    """Largest difference; infinite where something is no number, which `max` would let pass."""
+    if expected is None or found.shape != expected.shape:
         return math.inf
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
+    difference = float((found - expected).detach().abs().max())
+    return difference if math.isfinite(difference) else math.inf

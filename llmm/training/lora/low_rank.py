@@ -6,13 +6,14 @@ pipeline's fine-tuning takes peft's layers; these are what they are checked agai
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmm.errors import UserError
+from llmm.training.lora.quantised_linear import QuantisedLinear
 
 Scaling = Literal["lora", "rslora"]
 
@@ -27,26 +28,27 @@ class LoRALinear(nn.Module):
 
     def __init__(
         self,
-        base_layer: nn.Module,
+        base_layer: nn.Linear | QuantisedLinear,
         rank: int,
         alpha: float,
         scaling: Scaling = "rslora",
         generator: torch.Generator | None = None,
     ) -> None:
-        """Around `base_layer`, a linear layer, which is frozen; B is zero, so nothing changes yet: README (1.6).
+        """Around `base_layer`, which is frozen; B is zero, so nothing changes yet: README (1.1).
 
         Raises UserError for a rank below 1 or above the shorter side, where a matrix of full rank is smaller.
         """
         super().__init__()
-        m, n = base_layer.weight.shape
+        weight_mn = base_layer.weight
+        m, n = weight_mn.shape
         if not 1 <= rank <= min(m, n):
             raise UserError(f"a rank of {rank} for a matrix of {m} × {n}: expected 1 to {min(m, n)}")
         self.base_layer = base_layer.requires_grad_(False)
-        kept = {"dtype": base_layer.weight.dtype, "device": base_layer.weight.device}
         bound = 1 / math.sqrt(n)  # as torch's own linear layers begin
-        self.lora_A = nn.Parameter(torch.empty(rank, n, **kept).uniform_(-bound, bound, generator=generator))
-        self.lora_B = nn.Parameter(torch.zeros(m, rank, **kept))
-        self.scale = lora_scale(alpha, rank, scaling)
+        A_rn = torch.empty(rank, n).uniform_(-bound, bound, generator=generator)
+        self.lora_A = nn.Parameter(A_rn.to(weight_mn))
+        self.lora_B = nn.Parameter(weight_mn.new_zeros(m, rank))
+        self.alpha, self.scaling, self.scale = alpha, scaling, lora_scale(alpha, rank, scaling)
         self.merged = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,30 +58,40 @@ class LoRALinear(nn.Module):
         return self.base_layer(x) + F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
 
     def change(self) -> Tensor:
-        """s B A, (m, n)."""
+        """s B A, (m, n): README (1.1)."""
         return self.scale * (self.lora_B @ self.lora_A)
 
     def tuned_weight(self) -> Tensor:
         """The one matrix (m, n) that does the same as the layer."""
-        return self.base_layer.weight + self.change()
-
-    def base_weight(self, tuned_mn: Tensor) -> Tensor:
-        """W out of what `tuned_weight` gave, to rounding."""
-        return tuned_mn - self.change()
+        return self.base_layer.weight if self.merged else self._with_change(self.base_layer.weight)
 
     @torch.no_grad()
     def merge(self) -> None:
         """Put the change into the base layer's weight: nothing is left to pay for at inference."""
         if not self.merged:
-            _writable(self.base_layer).copy_(self.tuned_weight())
+            _writable(self.base_layer).copy_(self._with_change(self.base_layer.weight))
             self.merged = True
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Take it out again."""
+        """Take it out again, to rounding: in less than float32 it is better to keep a copy of the base."""
         if self.merged:
-            _writable(self.base_layer).copy_(self.base_weight(self.base_layer.weight))
+            _writable(self.base_layer).copy_(self._without_change(self.base_layer.weight))
             self.merged = False
+
+    def get_extra_state(self) -> Any:
+        """Whether the weight in a state dict has the change in it."""
+        return {"merged": self.merged}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Counterpart of `get_extra_state`."""
+        self.merged = state["merged"]
+
+    def _with_change(self, weight_mn: Tensor) -> Tensor:
+        return weight_mn + self.change()
+
+    def _without_change(self, weight_mn: Tensor) -> Tensor:
+        return weight_mn - self.change()
 
 
 def factor_gradients(
@@ -100,19 +112,23 @@ def attach(
 ) -> dict[str, LoRALinear]:
     """Put a `kind` around every layer whose last name is in `targets`, freeze all else; full name → new layer.
 
-    Raises UserError where a target names no layer.
+    Raises UserError, before anything is changed, where a target names no linear layer or the model has adapters.
     """
-    model.requires_grad_(False)
+    if adapted := [name for name, _ in adapted_layers(model)]:
+        raise UserError(f"{adapted[0]} has an adapter already")
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, LoRALinear] = {}
     for target in dict.fromkeys(targets):
-        places = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == target]
-        if not places:
+        layers = {name: layer for name, layer in model.named_modules() if name.rpartition(".")[2] == target}
+        if not layers:
             raise UserError(f"no layer of the model is called {target}")
-        for name in places:
-            base = model.get_submodule(name)
-            found[name] = kind(base, rank, alpha, scaling, generator)  # type: ignore[arg-type]
-            model.set_submodule(name, found[name])
+        for name, layer in layers.items():
+            if not isinstance(layer, nn.Linear | QuantisedLinear):
+                raise UserError(f"{name} is no linear layer but a {type(layer).__name__}")
+            found[name] = kind(layer, rank, alpha, scaling, generator)
+    model.requires_grad_(False)
+    for name, adapter in found.items():
+        model.set_submodule(name, adapter)
     return found
 
 
@@ -123,8 +139,7 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
             yield name, module
 
 
-def _writable(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    if not isinstance(weight, nn.Parameter):
-        raise UserError("a quantised matrix takes no adapter in: its levels are too far apart for it")
-    return weight.data
+def _writable(layer: nn.Linear | QuantisedLinear) -> Tensor:
+    if isinstance(layer, QuantisedLinear):
+        raise UserError("a matrix in four bits takes no adapter in: it would have to be rounded to its levels again")
+    return layer.weight.data

@@ -7,11 +7,12 @@ its appendix E.
 import torch
 from torch import Tensor
 
-FP4_LEVELS = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # E2M1
+# one sign, two exponent and one mantissa bit (E2M1): zero has two codes, so there are fifteen numbers
+FP4_LEVELS = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 def normal_float_levels(bits: int = 4) -> Tensor:
-    """The 2^bits levels of [-1, 1] in rising order, float64: quantiles of N(0, 1) over the largest. README (5.3).
+    """The 2^bits levels of [-1, 1] in rising order, float64: normal quantiles over the largest. README (5.3), (5.4).
 
     Half of them are above zero and one is zero, so that a weight of zero stays zero.
     """
@@ -23,21 +24,19 @@ def normal_float_levels(bits: int = 4) -> Tensor:
 
 
 def uniform_levels(bits: int = 4) -> Tensor:
-    """2^bits - 1 levels of [-1, 1] at equal distances, zero among them, float64; the highest counts twice."""
-    most = 2 ** (bits - 1) - 1
-    steps = torch.arange(-most, most + 1, dtype=torch.float64) / most
-    return torch.cat([steps, steps[-1:]])
+    """2^bits levels of [-1, 1] at equal distances, float64; zero lies between two of them."""
+    return torch.linspace(-1, 1, 2**bits, dtype=torch.float64)
 
 
 def fp4_levels() -> Tensor:
-    """The levels of a float of one sign, two exponent and one mantissa bit (E2M1), over the largest, float64."""
+    """The numbers of a float of four bits over the largest, float64."""
     return torch.tensor(FP4_LEVELS, dtype=torch.float64) / max(FP4_LEVELS)
 
 
 def nearest_level(values: Tensor, levels: Tensor) -> Tensor:
-    """Index (uint8) of the level nearest to each of `values`."""
+    """Index (uint8) of the level nearest to each of `values`: README (5.1)."""
     borders = (levels[1:] + levels[:-1]) / 2
-    return torch.bucketize(values, borders.to(values.dtype)).to(torch.uint8)
+    return torch.bucketize(values.to(borders), borders).to(torch.uint8)
 
 
 def pack(indices_N: Tensor) -> Tensor:

@@ -7,7 +7,14 @@ from pathlib import Path
 from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
 
 SHADES = ("#90cdf4", "#4299e1", "#1a4f85")  # low to high rank, light to dark: also in grey
-COLOURS = {"full": BASELINE_COLOUR, "rank_1": SHADES[0], "rank_4": SHADES[1], "rank_16": SHADES[2], "dora_4": WARM}
+COLOURS = {
+    "full": BASELINE_COLOUR,
+    "full_far": "0.7",
+    "rank_1": SHADES[0],
+    "rank_4": SHADES[1],
+    "rank_16": SHADES[2],
+    "dora_4": WARM,
+}
 NAMES = {"full": "all weights", "rank_1": "rank 1", "rank_4": "rank 4", "rank_16": "rank 16", "dora_4": "DoRA 4"}
 
 
@@ -24,10 +31,10 @@ def planted_shift(
     for rank in ranks:
         axes.plot([rank] * len(errors[rank]), errors[rank], "o", color=OURS, markersize=4)
     axes.axvline(planted, color=BASELINE_COLOUR, linestyle=":", linewidth=1)
-    axes.annotate("rank of what was planted", (planted, max(means)), (6, 0), textcoords="offset points",
+    axes.annotate("rank of what was planted", (planted, 2e-3), (6, 0), textcoords="offset points",
                   color=BASELINE_COLOUR, va="center")  # fmt: skip
-    axes.annotate("least that a matrix of this rank leaves (Eckart-Young)", (possible[1], means[1]), (-10, -34),
-                  textcoords="offset points", color=WARM, fontsize=8)  # fmt: skip
+    axes.annotate("least that a matrix of this rank leaves (Eckart-Young)", (possible[0], means[0]), (10, 0),
+                  textcoords="offset points", color=WARM, va="center")  # fmt: skip
     axes.annotate(
         "LoRA, three seeds", (ranks[-1], means[-1]), (0, 9), textcoords="offset points", color=OURS, ha="right"
     )
@@ -40,7 +47,7 @@ def planted_shift(
 def rank_rate(
     rates: Sequence[float],
     means: Mapping[str, Mapping[int, Sequence[float]]],
-    tuned_at: int,
+    tuned_at: Mapping[str, int],
     names: Mapping[str, str],
     path: Path,
 ) -> Path:
@@ -53,11 +60,11 @@ def rank_rate(
             axes.semilogx(rates, row, "o-", color=colour, markersize=3, linewidth=1.4, base=2)
             i = min(range(len(row)), key=row.__getitem__)
             axes.plot(rates[i], row[i], "o", color=colour, markersize=8, fillstyle="none")
-            if axes is panels[0]:
-                axes.annotate(f"rank {rank}", (rates[0], row[0]), (-2, 7), textcoords="offset points", color=colour,
-                              fontsize=8)  # fmt: skip
-        axes.axvline(rates[tuned_at], color=BASELINE_COLOUR, linestyle=":", linewidth=1)
-        axes.set(xlabel="learning rate of AdamW", ylim=(lowest - 0.01, highest))
+            if axes is panels[-1]:  # the colours say it in the other one, where curves lie close
+                axes.annotate(f"rank {rank}", (rates[i], row[i]), (-8, -9), textcoords="offset points", color=colour,
+                              fontsize=8, ha="right")  # fmt: skip
+        axes.axvline(rates[tuned_at[name]], color=BASELINE_COLOUR, linestyle=":", linewidth=1)
+        axes.set(xlabel="learning rate of AdamW", ylim=(lowest - 0.012, highest))
         axes.set_xticks(rates, [f"{1000 * rate:g}" for rate in rates])
         axes.minorticks_off()
         axes.set_title(f"{names[name]}: does the best rate move with the rank?", fontsize=9)
@@ -75,11 +82,14 @@ def forgetting(found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
             gained, lost = zip(*runs, strict=True)
             marker = "s" if variant == "full" else "D" if variant == "dora_4" else "o"
             axes.plot(gained, lost, marker, color=COLOURS[variant], markersize=5, label=NAMES[variant])
-        axes.set(xlabel="gained on new text, nats a byte", xlim=(0, None), ylim=(0, None))
-        axes.margins(x=0.15, y=0.2)
-        axes.set_title(f"{titles[task]}: what is gained, what is forgotten?")
+        every = [run for runs in by_variant.values() for run in runs]
+        limits = (1.12 * max(values) for values in zip(*every, strict=True))
+        axes.set(**dict(zip(("xlim", "ylim"), ((0, limit) for limit in limits), strict=True)))
+        axes.set_xlabel("gained on new text, nats a byte")
+        axes.set_title(titles[task])
     panels[0].set_ylabel("lost on old text, nats a byte")
     panels[1].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.suptitle("What is gained, and what is forgotten for it?", x=0.01, ha="left", fontsize=10)
     return save_figure(figure, path)
 
 
@@ -99,7 +109,7 @@ def intruders(
         axes.set_yticks(range(len(values)), [labels[variant] for variant in values] if axes is panels[0] else [])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(values) - 0.5, -0.5)
-        axes.margins(x=0.2)
+        axes.set_xlim(-0.03 * max(map(max, values.values())), 1.2 * max(map(max, values.values())))
         axes.set_xlabel(what)
     panels[0].set_title("Are there directions that the base did not have?")
     panels[1].set_title("In how many directions did it change?")

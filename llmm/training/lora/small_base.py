@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,24 +43,40 @@ def pretrained() -> GPT:
     return model.eval()
 
 
+@dataclass(frozen=True)
+class Text:
+    """Bytes to tune on (N,), and two held-out parts: one to choose a rate on, one to report."""
+
+    tune: np.ndarray
+    choose: Tensor
+    report: Tensor
+
+    @classmethod
+    def of(cls, tune: bytes, aside: bytes) -> "Text":
+        """The held-out bytes are cut in the middle."""
+        middle = len(aside) // 2
+        choose, report = (torch.tensor(list(part)) for part in (aside[:middle], aside[middle:]))
+        return cls(np.frombuffer(tune, np.uint8), choose, report)
+
+
 @functools.cache
-def prose() -> tuple[np.ndarray, Tensor]:
-    """New knowledge: the text behind `help()`'s topics, English about Python; nine tenths to tune on, the last aside."""
+def prose() -> Text:
+    """New knowledge: the text behind `help()`'s topics, English about Python; nine tenths to tune on."""
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore")
     cut = len(text) * 9 // 10
-    return np.frombuffer(text[:cut], np.uint8), torch.tensor(list(text[cut:]))
+    return Text.of(text[:cut], text[cut:])
 
 
 @functools.cache
-def semicolons() -> tuple[np.ndarray, Tensor]:
+def semicolons() -> Text:
     """A new format: modules as before, every line ended by a semicolon; the validation modules aside."""
     tune, aside = (
         bytes(ids.astype(np.uint8)).replace(b"\n", b";\n")
         for ids in (training_ids()[:FORMAT_BYTES], validation_ids().numpy())
     )
-    return np.frombuffer(tune, np.uint8), torch.tensor(list(aside))
+    return Text.of(tune, aside)
 
 
 TASKS = {"format": semicolons, "prose": prose}
@@ -76,18 +93,17 @@ def tuned(
     alpha: float | None = None,
     scaling: Scaling = "rslora",
 ) -> GPT:
-    """A copy of `base`, tuned by AdamW: all weights, or adapters of a kind and rank beside all matrices of the blocks."""
+    """A copy of `base` tuned by AdamW: all weights, or adapters of a kind and rank beside the blocks' matrices."""
     model = copy.deepcopy(base)
     model.requires_grad_(kind is None)
     if kind is not None:
         layer, rank = kind
         attach(model, TARGETS, rank, SCALE * rank**0.5 if alpha is None else alpha, scaling, layer, seed)
     trained = [p for p in model.parameters() if p.requires_grad]
-    ids, _ = TASKS[task]()
     for _ in training(
         model,
         [AdamW(trained, lr=rate)],
-        Windows(ids, T, batch, seed),
+        Windows(TASKS[task]().tune, T, batch, seed),
         steps,
         lambda step: warmup_stable_decay(step, steps, WARM_UP, 0.5),
     ):

@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def best_low_rank(matrix_mn: Tensor, rank: int) -> Tensor:
-    """The matrix (m, n) of this rank nearest to `matrix_mn`, in the Frobenius and in the spectral norm: README (3.4)."""
+    """The matrix (m, n) of this rank nearest to `matrix_mn`, in Frobenius and in spectral norm: README (3.4)."""
     U, S, Vh = torch.linalg.svd(matrix_mn, full_matrices=False)
     return (U[:, :rank] * S[:rank]) @ Vh[:rank]
 
 
 def least_error(matrix_mn: Tensor, rank: int) -> float:
-    """Σ over the singular values after the `rank` largest, squared: what no matrix of that rank goes below. (3.3)"""
+    """Σ σ² after the `rank` largest: the least squared distance of any matrix of that rank. README (3.3)."""
     return float(torch.linalg.svdvals(matrix_mn)[rank:].square().sum())
 
 
 def effective_rank(matrix_mn: Tensor) -> float:
-    """(Σ σ)² / Σ σ²: how many equal singular values would do as much; 1 for rank one, at most the shorter side."""
-    S = torch.linalg.svdvals(matrix_mn)
-    return float(S.sum() ** 2 / S.square().sum())
+    """(Σ σ²)² / Σ σ⁴: k for k equal singular values, at least 1 and at most the shorter side. README (3.5)."""
+    squares = torch.linalg.svdvals(matrix_mn.detach()).square()
+    return float(squares.sum() ** 2 / squares.square().sum())
 
 
 def intruder_dimensions(base_mn: Tensor, tuned_mn: Tensor, most: int = 10, similar: float = 0.5) -> int:

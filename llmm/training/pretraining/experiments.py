@@ -27,6 +27,7 @@ from llmm.training.pretraining.small_runs import (
     training_ids,
     validation_ids,
     validation_nats,
+    vertex,
 )
 from llmm.training.pretraining.windows import Windows
 from llmm.transformers.gpt import GPT, GPTConfig
@@ -152,7 +153,7 @@ def lr_width(figures: Path) -> Record:
             else:
                 losses[name][width] = [[_swept(width, base, rate, seed) for rate in RATES] for seed in SEEDS]
     best = {
-        name: {width: [_vertex(row) for row in rows] for width, rows in by_width.items()}
+        name: {width: [vertex(RATES, row) for row in rows] for width, rows in by_width.items()}
         for name, by_width in losses.items()
     }
     shift = {
@@ -217,15 +218,6 @@ def _swept(width: int, base: int, rate: float, seed: int) -> float:
     for _ in training(model, [optimizer], windows, SWEEP_STEPS):
         pass
     return validation_nats(model, windows=GLANCE)
-
-
-def _vertex(losses: Sequence[float]) -> float:
-    """log2 of the rate where the parabola through the lowest loss and its neighbours is lowest."""
-    i = min(max(int(np.argmin(losses)), 1), len(losses) - 2)
-    left, middle, right = losses[i - 1 : i + 2]
-    curvature = left - 2 * middle + right
-    offset = 0.5 * (left - right) / curvature if curvature > 0 else 0.0
-    return math.log2(RATES[i]) + min(max(offset, -1.0), 1.0)
 
 
 # --- coordinate check -------------------------------------------------------------------------------------------------

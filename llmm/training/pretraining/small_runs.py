@@ -1,6 +1,7 @@
 """Small models of bytes, trained in seconds on the standard library's own text: the subjects of M9's experiments."""
 
 import functools
+import math
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -75,10 +76,14 @@ def training(
         yield loss.item()
 
 
-@torch.no_grad()
 def validation_nats(model: GPT, seq_len: int = T, windows: int | None = None) -> float:
-    """Mean nats a byte over the validation text in windows side by side: all of it, or its first `windows`."""
-    ids = validation_ids()
+    """`mean_nats` of the validation text."""
+    return mean_nats(model, validation_ids(), seq_len, windows)
+
+
+@torch.no_grad()
+def mean_nats(model: GPT, ids: Tensor, seq_len: int = T, windows: int | None = None) -> float:
+    """Mean nats a byte over the text `ids` (N,) in windows side by side: all of it, or its first `windows`."""
     count = (len(ids) - 1) // seq_len
     starts = torch.arange(count)[:windows, None] * seq_len
     ids_BT = ids[starts + torch.arange(seq_len + 1)]
@@ -91,3 +96,12 @@ def fresh(config: GPTConfig, seed: int) -> GPT:
     model = GPT(config)
     model.init_weights(torch.Generator().manual_seed(seed))
     return model
+
+
+def vertex(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """log2 of the rate where the parabola through the lowest loss and its neighbours, a factor 2 apart, is lowest."""
+    i = min(max(int(np.argmin(losses)), 1), len(losses) - 2)
+    left, middle, right = losses[i - 1 : i + 2]
+    curvature = left - 2 * middle + right
+    offset = 0.5 * (left - right) / curvature if curvature > 0 else 0.0
+    return math.log2(rates[i]) + min(max(offset, -1.0), 1.0)
