@@ -189,6 +189,15 @@ def step_bfloat16_cores(_: Summary) -> str:
     return _steps("step_bfloat16_cores.json")
 
 
+def step_cpu(_: Summary) -> str:
+    """A training step of the default model on two cores without bfloat16 instructions, and where its time goes."""
+    parts = read_json(paths.DATA / "experiments" / "step_cpu.json")["parts_of_ours"]
+    named = {"products": "matrix products of the model", "attention": "attention", "rest": "what stands between them"}
+    shares = ", ".join(f"{name} {parts[part]:.1%}" for part, name in named.items())
+    where = f"Of our step: {shares}, optimizers {parts['optimizer']:.1%}."
+    return f"{_steps('step_cpu.json')}{where} The products run at {parts['products_of_peak']:.0%} of the peak.\n"
+
+
 def _steps(name: str) -> str:
     """What `llmm bench step` found."""
     result = read_json(paths.DATA / "experiments" / name)
@@ -261,6 +270,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "step-gpu-search": step_gpu_search,
     "residual-dtype": residual_dtype,
     "step-bfloat16-cores": step_bfloat16_cores,
+    "step-cpu": step_cpu,
     "pretrain-bfloat16-cores": pretrain_bfloat16_cores,
 }
 

@@ -539,6 +539,9 @@ def test_a_timed_step_counts_all_of_its_micro_batches(monkeypatch):
         assert 256 / row["tokens_per_second"] == pytest.approx(row["step_seconds"], abs=6e-5)  # four digits are kept
         assert row["mfu"] == row["share_of_float32_peak"] == pytest.approx(row["gflops"] / 100, abs=1.1e-3)
         assert 0 < row["model_seconds"] <= row["step_seconds"]
+    parts = result["parts_of_ours"]
+    assert sum(parts[part] for part in ("products", "attention", "rest", "optimizer")) == pytest.approx(1, abs=0.01)
+    assert parts["products"] > 0.01 and parts["attention"] > 0.01 and parts["products_of_peak"] > 0
 
 
 @pytest.mark.parametrize(

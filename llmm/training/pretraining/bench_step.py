@@ -26,6 +26,7 @@ from llmm.training.pretraining.recipe import (
     compiler_found,
     next_token_loss,
 )
+from llmm.training.pretraining.step_parts import step_parts
 from llmm.training.pretraining.step_peers import TorchModel, TransformersModel
 from llmm.training.pretraining.windows import Windows
 
@@ -55,6 +56,7 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     The models take turns, so that a machine that slows down slows them all. They share sizes, tokens, micro-batches
     and precision; ours has the pipeline's optimizers, the peers torch's fused AdamW, which is cheaper than Muon. So
     there are two ratios: of whole steps, each with its optimizer, and of the models alone, forward and backward.
+    "parts_of_ours" are shares of a whole step, on a CPU, and how fast its products run, as a share of the peak.
     "gflops" counts 6 N + 6 L D T for each token; "mfu" is its share of the peak of the step's precision, by the data
     sheet where that is known, else as measured. Raises UserError where the recipe is of another family than the peers.
     """
@@ -80,8 +82,11 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
             if name == "plain torch" and compilable and not compiled:
                 continue  # the better half of that peer is enough
             loss_of, optimizers = _system(name, recipe, vocab_size, dtype, device)
-            step = functools.partial(_timed_step, torch.compile(loss_of) if compiled else loss_of, optimizers, dtype)
-            steppers[f"{name}, {'compiled' if compiled else 'eager'}"] = functools.partial(step, recipe.batch_size)
+            loss_of = _precise(torch.compile(loss_of) if compiled else loss_of, dtype, device)
+            step = functools.partial(_timed_step, loss_of, optimizers, recipe.batch_size)
+            steppers[f"{name}, {'compiled' if compiled else 'eager'}"] = step
+            if name == "ours" and compiled == compilable:
+                ours_of = loss_of
 
     generator = torch.Generator().manual_seed(params.seed)
     timed: dict[str, list[tuple[float, float]]] = {name: [] for name in steppers}
@@ -108,6 +113,13 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
             "mfu": round(model_flops_utilisation(flops_per_token, speed, peak_of_step), 3),
         }
     ours = rows["ours, compiled" if compilable else "ours, eager"]
+    parts = {}
+    if device.type == "cpu":
+        parts = step_parts(lambda: accumulate(ours_of, ids_BT, recipe.batch_size), steps)
+        in_products = 6 * config.n_matmul_params * tokens / parts["products"] / 1e9
+        whole = sum(parts.values()) / (1 - ours["optimizer_share"])
+        parts = {part: round(seconds / whole, 3) for part, seconds in parts.items()}
+        parts |= {"optimizer": ours["optimizer_share"], "products_of_peak": round(in_products / peaks[_name(dtype)], 3)}
     return {
         "preset": preset,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -120,6 +132,7 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
         "matmul_peak_gflops": {name: round(value, 1) for name, value in peaks.items()},
         "data_sheet_peak_gflops": peak and round(peak / 1e9),
         "systems": rows,
+        "parts_of_ours": parts,
         "ratio_to": {
             name: {key: round(row[f"{key}_seconds"] / ours[f"{key}_seconds"], 3) for key in ("step", "model")}
             for name, row in rows.items()
@@ -139,23 +152,29 @@ def _system(
     return peer.loss, [AdamW(peer.parameters(), lr=1e-4, fused=True)]
 
 
+def _precise(
+    loss_of: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """The loss with its products in `dtype`."""
+
+    def precise(ids_bT: Tensor) -> Tensor:
+        with precision(dtype, device):
+            return loss_of(ids_bT)
+
+    return precise
+
+
 def _timed_step(
     loss_of: Callable[[Tensor], Tensor],
     optimizers: list[Optimizer],
-    dtype: torch.dtype,
     micro_batch: int,
     ids_BT: Tensor,
 ) -> tuple[float, float]:
     """Seconds of the model, forward and backward, and of its optimizers."""
     device = ids_BT.device
-
-    def precise(part_bT: Tensor) -> Tensor:
-        with precision(dtype, device):
-            return loss_of(part_bT)
-
     wait_for(device)
     started = time.perf_counter()
-    accumulate(precise, ids_BT, micro_batch)
+    accumulate(loss_of, ids_BT, micro_batch)
     wait_for(device)
     middle = time.perf_counter()
     for optimizer in optimizers:
@@ -208,3 +227,10 @@ def render(result: dict[str, Any]) -> None:
         + (f"; by the data sheet, which MFU is a share of, {sheet:,}" if sheet else ""),
         highlight=False,
     )
+    if parts := result["parts_of_ours"]:
+        console.print(
+            f"Ours: {parts['products']:.0%} matrix products of the model (at {parts['products_of_peak']:.0%} of the "
+            f"peak), {parts['attention']:.0%} attention, {parts['rest']:.0%} between them, {parts['optimizer']:.0%} "
+            "optimizers.",
+            highlight=False,
+        )
