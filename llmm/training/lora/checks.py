@@ -110,7 +110,7 @@ def scale_slope_error() -> float:
             A, B = _normal((rank, 256), rank), _normal((256, rank), rank + 1)
             s = expect_number("lora_scale", lora_scale(2.0, rank, scaling))  # type: ignore[arg-type]
             sizes.append(float((s * x_Nn @ A.mT @ B.mT).square().mean().sqrt()))
-        worst = max(worst, abs(math.log(sizes[1] / sizes[0]) / math.log(16) - slope))
+        worst = max(worst, _size(math.log(sizes[1] / sizes[0]) / math.log(16) - slope))
     return worst
 
 
@@ -467,7 +467,7 @@ def bits_error() -> float:
     for block, double in itertools.product((32, 64, 128), (True, False)):
         matrix = QuantisedMatrix(torch.ones(1024, 1024), block=block, double=double)
         expected = expect_number("bits_per_parameter", bits_per_parameter(block, double))
-        worst = max(worst, abs(8 * matrix.bytes / 1024**2 / expected - 1))
+        worst = max(worst, _size(8 * matrix.bytes / 1024**2 / expected - 1))
     return worst
 
 
@@ -536,7 +536,7 @@ def low_rank_error() -> float:
         nearest = min(float((matrix - Q @ (Q.mT @ matrix)).square().sum()) for Q in others)
         if nearest < least or int(torch.linalg.matrix_rank(best)) != rank:
             return math.inf
-        worst = max(worst, abs(error / least - 1))
+        worst = max(worst, _size(error / least - 1))
     return worst
 
 
@@ -565,7 +565,7 @@ def _rank_16(matrix: Tensor) -> Tensor:
 def effective_rank_error() -> float:
     """Effective rank of matrices with k equal singular values against k, relative."""
     U, _ = torch.linalg.qr(_normal((20, 20), 0))
-    return max(abs(expect_number("effective_rank", effective_rank(3 * U[:, :k] @ U[:k])) / k - 1) for k in (1, 4, 20))
+    return max(_size(expect_number("effective_rank", effective_rank(3 * U[:, :k] @ U[:k])) / k - 1) for k in (1, 4, 20))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -593,7 +593,7 @@ def memory_error() -> float:
         quantised = sum(m * n for m, n in shapes) if packed else 0
         adapter = lora_parameters(shapes, 4) if adapted else 0
         expected = training_bytes(total, adapter, quantised)
-        worst = max(worst, abs(expected.total / found - 1), abs(expected.weights / weights - 1))
+        worst = max(worst, _size(expected.total / found - 1), _size(expected.weights / weights - 1))
     return worst
 
 
@@ -699,8 +699,12 @@ def _relative(found: Tensor, expected: Tensor | None) -> float:
 
 
 def _difference(found: Tensor, expected: Tensor | None) -> float:
-    """Largest difference; infinite where something is no number, which `max` would let pass."""
+    """Largest difference; infinite where something is no number, which `max` would let pass, or the shapes differ."""
     if expected is None or found.shape != expected.shape:
         return math.inf
-    difference = float((found - expected).detach().abs().max())
-    return difference if math.isfinite(difference) else math.inf
+    return _size(float((found - expected).detach().abs().max()))
+
+
+def _size(error: float) -> float:
+    """Without its sign; infinite where it is no number."""
+    return abs(error) if math.isfinite(error) else math.inf
