@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from llmm import paths
 from llmm.files import read_json, write_text
@@ -191,16 +192,33 @@ def step_bfloat16_cores(_: Summary) -> str:
 
 def step_cpu(_: Summary) -> str:
     """A training step of the default model on two cores without bfloat16 instructions, and where its time goes."""
-    parts = read_json(paths.DATA / "experiments" / "step_cpu.json")["parts_of_ours"]
-    named = {"products": "matrix products of the model", "attention": "attention", "rest": "what stands between them"}
-    shares = ", ".join(f"{name} {parts[part]:.1%}" for part, name in named.items())
-    where = f"Of our step: {shares}, optimizers {parts['optimizer']:.1%}."
-    return f"{_steps('step_cpu.json')}{where} The products run at {parts['products_of_peak']:.0%} of the peak.\n"
+    runs = read_json(paths.DATA / "experiments" / "step_cpu.json")
+    parts = runs[0]["parts_of_ours"]
+    fixed = parts["products"] + parts["attention"]
+    lines = [
+        f"Of our step: matrix products of the model {parts['products']:.1%}, attention {parts['attention']:.1%}, what "
+        f"stands between them {parts['rest']:.1%}, optimizers {parts['optimizer']:.1%}. The products run at "
+        f"{parts['products_of_peak']:.0%} of the peak."
+    ]
+    for way, goal in (("eager", 1.2), ("compiled", 1.0)):
+        ratios = [run["ratio_to"][f"transformers, {way}"] for run in runs]
+        steps, models = (", ".join(f"{ratio[key]:.2f}" for ratio in ratios) for key in ("step", "model"))
+        lines.append(
+            f"transformers, {way}: {steps} of our time in the three runs, {models} for the model alone. For {goal} all "
+            f"but products and attention would have to take {ratios[0]['step'] / goal - fixed:.1%} of the present "
+            f"step, not {1 - fixed:.1%}."
+        )
+    shares = ", ".join(f"{run['systems']['ours, compiled']['share_of_float32_peak']:.1%}" for run in runs)
+    return _steps_table(runs[0]) + "\n\n".join([*lines, f"Share of the peak in the three runs: {shares}."]) + "\n"
 
 
 def _steps(name: str) -> str:
     """What `llmm bench step` found."""
-    result = read_json(paths.DATA / "experiments" / name)
+    return _steps_table(read_json(paths.DATA / "experiments" / name))
+
+
+def _steps_table(result: dict[str, Any]) -> str:
+    """A table of the systems of one `llmm bench step`."""
     columns = (
         "training step | tokens a second | TFLOP/s | MFU | optimizer's share | time of theirs / ours (model alone)"
     )

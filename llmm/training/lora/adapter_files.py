@@ -17,10 +17,11 @@ PREFIX = "base_model.model."  # peft's wrapper around the model
 MAGNITUDE = "lora_magnitude_vector"
 # what changes nothing that is computed here, whatever it says
 _HARMLESS = {
-    "auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout", "peft_version",
-    "qalora_group_size", "revision", "task_type", "megatron_core", "ensure_weight_tying", "layers_pattern",
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout", "peft_version", "qalora_group_size",
+    "revision", "task_type", "megatron_core", "ensure_weight_tying", "layers_pattern",
 }  # fmt: skip
-_READ = {"peft_type", "r", "lora_alpha", "target_modules", "use_dora", "use_rslora"}
+_READ = {"peft_type", "r", "lora_alpha", "target_modules", "use_dora", "use_rslora", "init_lora_weights"}
+_PLAIN_STARTS = (True, False, "gaussian")  # of the factors; others, such as PiSSA's, change the base as well
 
 
 def write_adapter(model: nn.Module, folder: Path) -> None:
@@ -114,6 +115,8 @@ def _config(folder: Path) -> dict[str, Any]:
     for key, value in config.items():
         if key not in _HARMLESS | _READ and value not in (None, False, {}, [], "none"):
             raise UserError(f"{path}: {key} = {value!r:.60} is not computed here")
+    if (start := config.get("init_lora_weights", True)) not in _PLAIN_STARTS:
+        raise UserError(f"{path}: init_lora_weights = {start!r:.60} means another base model than this one")
     kinds = {"r": int, "lora_alpha": int | float, "target_modules": list, "use_dora": bool, "use_rslora": bool}
     for key, expected in kinds.items():
         value = config.get(key)

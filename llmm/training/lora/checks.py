@@ -301,6 +301,7 @@ def bad_files_let_through() -> int:
             {"rank_pattern": {"q_proj": 2}},
             {"alora_invocation_tokens": [1]},
             {"layer_replication": [[0, 1]]},
+            {"init_lora_weights": "pissa"},
             {"use_qalora": True},
             {"bias": "all"},
             {"peft_type": "IA3"},
