@@ -170,6 +170,11 @@ def step_gpu(_: Summary) -> str:
     return _steps("step_gpu.json")
 
 
+def step_gpu_h100(_: Summary) -> str:
+    """The same on another kind of GPU, in larger micro-batches."""
+    return _steps("step_gpu_h100.json")
+
+
 def step_gpu_residual_float32(_: Summary) -> str:
     """The same with the residual stream in float32, on another day."""
     return _steps("step_gpu_residual_float32.json")
@@ -219,14 +224,12 @@ def _steps(name: str) -> str:
 
 def _steps_table(result: dict[str, Any]) -> str:
     """A table of the systems of one `llmm bench step`."""
-    columns = (
-        "training step | tokens a second | TFLOP/s | MFU | optimizer's share | time of theirs / ours (model alone)"
-    )
+    columns = "training step | windows at once | tokens a second | TFLOP/s | MFU | optimizer's share | time of theirs / ours (model alone)"
     rows = []
     for system, row in result["systems"].items():
         ratio = result["ratio_to"].get(system)
         beside = f"{ratio['step']:.2f} ({ratio['model']:.2f})" if ratio else ""
-        speed = f"{row['tokens_per_second']:,} | {row['gflops'] / 1e3:.3g}"
+        speed = f"{row['micro_batch']} | {row['tokens_per_second']:,} | {row['gflops'] / 1e3:.3g}"
         rows.append(f"| {system} | {speed} | {row['mfu']:.3f} | {row['optimizer_share']:.1%} | {beside} |")
     peaks = ", ".join(f"{peak / 1e3:.3g} TFLOP/s in {dtype}" for dtype, peak in result["matmul_peak_gflops"].items())
     sheet = result["data_sheet_peak_gflops"]
@@ -284,6 +287,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
     "step-gpu": step_gpu,
+    "step-gpu-h100": step_gpu_h100,
     "step-gpu-residual-float32": step_gpu_residual_float32,
     "step-gpu-search": step_gpu_search,
     "residual-dtype": residual_dtype,

@@ -544,6 +544,19 @@ def test_a_timed_step_counts_all_of_its_micro_batches(monkeypatch):
     assert all(parts[part] > 0.01 for part in ("products", "attention", "rest", "optimizer", "products_of_peak"))
 
 
+def test_a_system_whose_memory_is_short_halves_its_micro_batch_and_the_others_keep_theirs(monkeypatch):
+    loss = bench_step.TransformersModel.loss
+
+    def greedy(model, ids_BT):
+        if len(ids_BT) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(model, ids_BT)
+
+    monkeypatch.setattr(bench_step.TransformersModel, "loss", greedy)
+    rows = _bench_step(monkeypatch)["systems"]
+    assert [rows[name]["micro_batch"] for name in rows] == [4, 2, 4]
+
+
 def test_the_parts_of_a_step_are_told_apart():
     a, q = torch.randn(400, 400), torch.randn(1, 2, 256, 64)
     products = step_parts(lambda: a @ a, 3)

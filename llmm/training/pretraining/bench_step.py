@@ -17,7 +17,7 @@ from llmm.errors import UserError
 from llmm.params import PretrainParams
 from llmm.peaks import data_sheet_peak, matmul_peak, wait_for
 from llmm.presets import params_of
-from llmm.training.pretraining.accumulation import accumulate
+from llmm.training.pretraining.accumulation import MicroBatch, accumulate
 from llmm.training.pretraining.compute import model_flops_utilisation
 from llmm.training.pretraining.recipe import (
     architecture,
@@ -53,8 +53,9 @@ OF_PEERS: dict[str, object] = {
 def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     """Time `steps` training steps (forward, backward, optimizers) of each model on random tokens; medians.
 
-    The models take turns, so that a machine that slows down slows them all. They share sizes, tokens, micro-batches
-    and precision; ours has the pipeline's optimizers, the peers torch's fused AdamW, which is cheaper than Muon. So
+    The models take turns, so that a machine that slows down slows them all. They share sizes, tokens and precision, and
+    the micro-batch too, except that one whose memory is short halves its own ("micro_batch" of its row, in windows).
+    Ours has the pipeline's optimizers, the peers torch's fused AdamW, which is cheaper than Muon. So
     there are two ratios: of whole steps, each with its optimizer, and of the models alone, forward and backward.
     "parts_of_ours" are shares of a whole step, on a CPU, and how fast its products run, as a share of the peak.
     "gflops" counts 6 N + 6 L D T for each token; "mfu" is its share of the peak of the step's precision, by the data
@@ -77,16 +78,20 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
 
     compilable = recipe.compile and compiler_found(device)
     steppers: dict[str, Step] = {}
+    micro_batches: dict[str, MicroBatch] = {}
     for name in ("ours", *PEERS):
         for compiled in (True, False) if compilable else (False,):
             if name == "plain torch" and compilable and not compiled:
                 continue  # the better half of that peer is enough
             loss_of, optimizers = _system(name, recipe, vocab_size, dtype, device)
-            loss_of = _precise(torch.compile(loss_of) if compiled else loss_of, dtype, device)
-            step = functools.partial(_timed_step, loss_of, optimizers, recipe.batch_size)
-            steppers[f"{name}, {'compiled' if compiled else 'eager'}"] = step
+            # a micro-batch that is halved is compiled anew, for its own size: as fast as one that began so
+            loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+            loss_of = _precise(loss_of, dtype, device)
+            title = f"{name}, {'compiled' if compiled else 'eager'}"
+            micro_batches[title] = MicroBatch(recipe.batch_size)
+            steppers[title] = functools.partial(_timed_step, loss_of, optimizers, micro_batches[title])
             if name == "ours" and compiled == compilable:
-                ours_of = loss_of
+                ours_of, ours_at_once = loss_of, micro_batches[title]
 
     generator = torch.Generator().manual_seed(params.seed)
     timed: dict[str, list[tuple[float, float]]] = {name: [] for name in steppers}
@@ -104,6 +109,7 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
         speed = tokens / seconds
         peak_of_step = peak or peaks[_name(dtype)] * 1e9
         rows[name] = {
+            "micro_batch": micro_batches[name].rows,
             "step_seconds": round(seconds, 4),
             "model_seconds": round(model_seconds, 4),
             "optimizer_share": round(optimizer_seconds / seconds, 3),
@@ -115,7 +121,7 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     ours = rows["ours, compiled" if compilable else "ours, eager"]
     parts = {}
     if device.type == "cpu":
-        parts = step_parts(lambda: accumulate(ours_of, ids_BT, recipe.batch_size), steps)
+        parts = step_parts(lambda: accumulate(ours_of, ids_BT, ours_at_once.rows), steps)
         in_products = 6 * config.n_matmul_params * tokens / parts["products"] / 1e9
         whole = sum(parts.values()) / (1 - ours["optimizer_share"])
         parts = {part: round(seconds / whole, 3) for part, seconds in parts.items()}
@@ -126,7 +132,6 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in build_model(recipe, vocab_size, params.seed).parameters()),
         "tokens_per_step": tokens,
-        "micro_batch": recipe.batch_size,
         "data_loading_share": round(_loading_seconds(recipe, params.seed) / ours["step_seconds"], 5),
         "dtype": _name(dtype),
         "matmul_peak_gflops": {name: round(value, 1) for name, value in peaks.items()},
@@ -167,21 +172,26 @@ def _precise(
 def _timed_step(
     loss_of: Callable[[Tensor], Tensor],
     optimizers: list[Optimizer],
-    micro_batch: int,
+    micro_batch: MicroBatch,
     ids_BT: Tensor,
 ) -> tuple[float, float]:
     """Seconds of the model, forward and backward, and of its optimizers."""
     device = ids_BT.device
     wait_for(device)
     started = time.perf_counter()
-    accumulate(loss_of, ids_BT, micro_batch)
+    micro_batch.accumulate(loss_of, ids_BT, lambda: _forget_gradients(optimizers))
     wait_for(device)
     middle = time.perf_counter()
     for optimizer in optimizers:
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    _forget_gradients(optimizers)
     wait_for(device)
     return middle - started, time.perf_counter() - middle
+
+
+def _forget_gradients(optimizers: list[Optimizer]) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -209,19 +219,29 @@ def render(result: dict[str, Any]) -> None:
 
     sheet = result["data_sheet_peak_gflops"]
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("training step", "tok/s", "GFLOP/s", "of float32 peak", "MFU", "optimizer", "theirs / ours"):
+    for column in (
+        "training step",
+        "at once",
+        "tok/s",
+        "GFLOP/s",
+        "of float32 peak",
+        "MFU",
+        "optimizer",
+        "theirs / ours",
+    ):
         table.add_column(column, justify="left" if column == "training step" else "right")
     for name, row in result["systems"].items():
         shares = (f"{row[key]:.0%}" for key in ("share_of_float32_peak", "mfu", "optimizer_share"))
         ratio = result["ratio_to"].get(name)
         beside = f"{ratio['step']:.2f} ({ratio['model']:.2f})" if ratio else ""
-        table.add_row(name, f"{row['tokens_per_second']:,}", f"{row['gflops']:,.0f}", *shares, beside)
+        speeds = (f"{row[key]:,.0f}" for key in ("micro_batch", "tokens_per_second", "gflops"))
+        table.add_row(name, *speeds, *shares, beside)
     console = Console()
     console.print(table)
     console.print(
         "theirs / ours: seconds of a whole step, each with its optimizer (and of forward and backward alone). "
-        f"{result['parameters']:,} parameters, {result['tokens_per_step']:,} tokens a step, micro-batches of "
-        f"{result['micro_batch']} windows, {result['device']}, {result['dtype']}, {result['threads']} threads; reading "
+        f"{result['parameters']:,} parameters, {result['tokens_per_step']:,} tokens a step in as many windows at "
+        f"once as the column says, {result['device']}, {result['dtype']}, {result['threads']} threads; reading "
         f"a step's tokens takes {result['data_loading_share']:.2%} of it. Peak of matrix products, GFLOP/s: "
         + ", ".join(f"{name} {peak:,.1f}" for name, peak in result["matmul_peak_gflops"].items())
         + (f"; by the data sheet, which MFU is a share of, {sheet:,}" if sheet else ""),
