@@ -1,10 +1,6 @@
 """Contrastive tuning: a query's vector is drawn to its document's and away from the other documents of the batch.
 
-InfoNCE (van den Oord et al. 2018, 1807.03748, eq. 4) over cosines s_ij of query i and document j, in both directions:
-
-    loss_i = - ln( exp(s_ii / τ) / Σ_j exp(s_ij / τ) )    and the same with queries and documents exchanged
-
-where j runs over the documents of the batch that are not the right answer too (equal query or equal document).
+The loss is `info_nce`; documents of the batch that are right too (equal query or equal document) are no negatives.
 """
 
 import math
@@ -13,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from llmm.corpus import Document, PythonObject
@@ -22,6 +17,7 @@ from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW
 from llmm.training.rag.benchmark import is_searchable, object_text, remove_names
 from llmm.training.rag.encoder import DOCUMENT, QUERY, Encoder
+from llmm.training.rag.info_nce import info_nce
 from llmm.training.rag.sections import find_sections
 
 MIN_PAIRS = 8
@@ -53,13 +49,6 @@ def section_pairs(documents: Sequence[Document]) -> list[Pair]:
     ]
 
 
-def info_nce(similarity: Tensor, temperature: float, same: Tensor) -> Tensor:
-    """The symmetric loss (scalar) of cosines (B, B); `same` (B, B) marks off-diagonal pairs that are no negatives."""
-    logits = (similarity / temperature).masked_fill(same, -torch.inf)
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
 def same_meaning(queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]) -> Tensor:
     """(B, B), True where i ≠ j and the queries or the documents are equal: such a pair must not be pushed apart."""
     size = len(queries)
@@ -83,9 +72,15 @@ class Recipe:
 
 
 def tune(
-    encoder: Encoder, parameters: list[torch.nn.Parameter], pairs: Sequence[Pair], recipe: Recipe
+    encoder: Encoder,
+    parameters: list[torch.nn.Parameter],
+    pairs: Sequence[Pair],
+    recipe: Recipe,
+    mask_same: bool = True,
 ) -> Iterator[float]:
     """Train `parameters` (the adapter's) on `pairs`, yielding the loss of each step.
+
+    Without `mask_same` the batch's other right answers are pushed away like wrong ones.
 
     Every pass over the pairs is in another order, with another wording of each query; batches hold documents of like
     length, so that little padding is computed. Raises UserError for too few pairs.
@@ -110,7 +105,8 @@ def tune(
         with precision(dtype, device):
             vectors = [encoder.forward(texts).float() for texts in (queries, chosen)]
         similarity = vectors[0] @ vectors[1].T
-        loss = info_nce(similarity, recipe.temperature, same_meaning(queries, chosen).to(similarity.device))
+        same = same_meaning(queries, chosen) if mask_same else torch.zeros_like(similarity, dtype=torch.bool)
+        loss = info_nce(similarity, recipe.temperature, same.to(similarity.device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
