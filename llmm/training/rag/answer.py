@@ -82,7 +82,7 @@ def ground(text: str, hits: Sequence[Hit]) -> Citation | None:
 
 
 def calibrate(answerable: Sequence[float], unanswerable: Sequence[float]) -> float:
-    """The threshold on the confidence with the highest balanced accuracy; answers are given at or above it.
+    """The threshold on the confidence with the highest balanced accuracy, (8.3); answers are given at or above it.
 
     Of equally good thresholds the middle one. 0 where one of the lists is empty: nothing to calibrate on.
     """

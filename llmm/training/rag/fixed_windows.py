@@ -4,7 +4,8 @@ from llmm.training.rag.chunking import Chunk
 
 
 def fixed_windows(text: str, source: str, title: str, chunk_chars: int, overlap: int) -> list[Chunk]:
-    """Windows of `chunk_chars` characters, each beginning `overlap` characters before the end of the last.
+    """Windows of `chunk_chars` characters, each beginning `overlap` characters before the end of the last; (6.1) says
+    how much they tear.
 
     Raises ValueError unless 0 <= overlap < chunk_chars.
     """

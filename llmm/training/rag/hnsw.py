@@ -2,7 +2,7 @@
 
 A walk on the bottom graph alone would take many short steps. The graphs above it hold ever fewer points, so their links
 are long: the search descends through them greedily and arrives below already near. faiss has the fast version
-(`IndexHNSWFlat`); this one is for reading, and counts the distances that it computes.
+(`IndexHNSWFlat`); this one is for reading, and counts the distances that it computes (5.5).
 
 Source: Malkov & Yashunin 2016 (1603.09320), algorithms 1, 2, 4 and 5.
 """
@@ -21,13 +21,13 @@ Near = tuple[float, int]  # squared distance, point
 
 def draw_level(uniform: float, M: int) -> int:
     """The highest layer of a point, for `uniform` in (0, 1]: floor(-ln(u) / ln(M)), so that each layer has an M-th of
-    the points below it, (4.2)."""
+    the points below it, (5.2)."""
     return int(-math.log(uniform) / math.log(M))
 
 
 def select_neighbours(candidates: Sequence[Near], limit: int, vectors: Vectors) -> list[Near]:
-    """At most `limit` of the candidates, nearest first: one that is nearer to a chosen point than to the new one is left
-    out, since the way to it leads over that point. So links point in many directions, also out of a cluster
+    """At most `limit` of the candidates, nearest first: one that is nearer to a chosen point than to the new one is
+    left out, since the way to it leads over that point. So links point in many directions, also out of a cluster
     (algorithm 4). `vectors` (N, D) are those of all points."""
     chosen: list[Near] = []
     for distance, point in sorted(candidates):

@@ -2,7 +2,7 @@
 
     loss_i = - ln( exp(s_ii / τ) / Σ_j exp(s_ij / τ) )    and the same with queries and documents exchanged
 
-Source: van den Oord et al. 2018 (1807.03748), equation 4; in both directions Radford et al. 2021 (2103.00020), figure 3.
+Sources: van den Oord et al. 2018 (1807.03748), equation 4; both directions: Radford et al. 2021 (2103.00020), figure 3.
 """
 
 import math
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 def info_nce(similarity: Tensor, temperature: float, same: Tensor) -> Tensor:
-    """The symmetric loss (scalar) of cosines (B, B); `same` (B, B) marks off-diagonal pairs that are no negatives."""
+    """The symmetric loss (scalar), (3.1), of cosines (B, B); `same` (B, B) marks pairs that are no negatives."""
     logits = (similarity / temperature).masked_fill(same, -torch.inf)
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def info_nce_gradient(similarity_BB: Tensor, temperature: float, same_BB: Tensor) -> Tensor:
-    """d loss / d similarity (B, B) by hand, (2.4): how sure the model is of each wrong pair, less one for the right one.
+    """d loss / d similarity (B, B) by hand, (3.3): how sure the model is of each pair, less one for the right one.
 
     A negative is pushed away in proportion to its own probability, so the temperature says how far down the list of
     negatives the push reaches.
@@ -32,7 +32,7 @@ def info_nce_gradient(similarity_BB: Tensor, temperature: float, same_BB: Tensor
 
 
 def mutual_information_bound(loss: float, batch: int) -> float:
-    """What a loss of one direction shows at least of I(query; document), in nats: ln B - loss, (2.7).
+    """What a loss of one direction shows at least of I(query; document), in nats: ln B - loss, (3.6).
 
     It never shows more than ln B, however good the encoder. Source: 1807.03748, equation 5 and appendix A.1.
     """

@@ -16,7 +16,7 @@ Numbers = npt.NDArray[np.int64]
 def k_means(vectors: Vectors, cells: int, rounds: int, seed: int) -> Vectors:
     """Centres (cells, D) of the vectors (N, D) after some rounds of assigning and averaging.
 
-    Begins with vectors of different positions, drawn with `seed`; a cell that has lost all its vectors stays where it is.
+    Begins with vectors of different positions, drawn with `seed`; a cell that has lost all its vectors stays in place.
     Raises ValueError where there are fewer vectors than cells.
     """
     if not 1 <= cells <= len(vectors):
@@ -58,5 +58,5 @@ class InvertedLists:
 
 
 def expected_distances(vectors: int, cells: int, probes: int) -> float:
-    """Distances that a search computes where the cells are equally full, (4.6): least at √(probes · vectors) cells."""
+    """Distances of a search where cells are equally full, (5.6); fewest at √(probes · vectors) cells, (5.7)."""
     return cells + probes * vectors / cells

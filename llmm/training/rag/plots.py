@@ -4,31 +4,33 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
 from llmm.training.rag.risk_coverage import Point
 
+Word = tuple[float, float, float, float]  # elite mean, other mean, share of elite documents if relevant, if not
+
 
 def two_poisson(
     counts: Sequence[int],
-    exact: Mapping[tuple[float, ...], Sequence[float]],
-    fitted: Mapping[tuple[float, ...], tuple[float, float]],
+    exact: Mapping[Word, Sequence[float]],
+    fitted: Mapping[Word, tuple[float, float]],
     ndcg: Mapping[str, Sequence[float]],
     path: Path,
 ) -> Path:
     """Exact weights of three words and the saturation curves fitted to them; beside it what each weight ranks like."""
     figure, (left, right) = new_figure(8.5, 3.6, columns=2)
-    for word, colour in zip(list(exact)[:3], (OURS, WARM, GREEN), strict=True):
+    for word, colour, above in zip(list(exact)[:3], (OURS, WARM, GREEN), (12, -16, 8), strict=True):
         height, k1 = fitted[word]
         left.plot(counts, exact[word], "o", color=colour, markersize=4)
         left.plot(counts, [height * count / (count + k1) for count in counts], "-", color=colour, linewidth=1.2)
-        left.annotate(f"means {word[0]:g} and {word[1]:g}", (counts[-1], exact[word][-1]), (0, 6),
+        left.annotate(f"means {word[0]:g} and {word[1]:g}", (counts[-1], exact[word][-1]), (0, above),
                       textcoords="offset points", color=colour, ha="right", fontsize=8)  # fmt: skip
+    left.margins(y=0.1)
     left.set(xlabel="occurrences of the word", ylabel="weight")
     left.set_title("Points: exact log odds; lines: saturation", loc="left", fontsize="medium")
     names = {"exact": "exact", "fitted": "fitted", "bm25": "BM25", "linear": "idf × count", "presence": "idf"}
-    for place, (name, values) in enumerate(reversed(ndcg.items())):
+    for place, (name, values) in enumerate(reversed(list(ndcg.items()))):
         colour = OURS if name == "bm25" else BASELINE_COLOUR
         right.plot(values, [place] * len(values), "o", color=colour, markersize=4)
         right.text(0.01, place, names[name], transform=right.get_yaxis_transform(), va="center", color=colour)
@@ -73,7 +75,7 @@ def contrastive_tuning(
     return save_figure(figure, path)
 
 
-def batch_size(means: Mapping[int, Sequence[float]], information: Mapping[str, float], path: Path) -> Path:
+def batch_size(means: Mapping[int, Sequence[float]], information: Mapping[int, float], path: Path) -> Path:
     """nDCG@10 against the batch, every seed a point; beside it what the loss shows, under its bound ln B."""
     figure, (left, right) = new_figure(8.5, 3.6, columns=2)
     batches = list(means)
@@ -84,13 +86,11 @@ def batch_size(means: Mapping[int, Sequence[float]], information: Mapping[str, f
     left.set(xlabel="pairs in a batch", ylabel="nDCG@10 of the vectors, names removed")
     left.set_title("At as many pairs in all, which batch?", loc="left", fontsize="medium")
     right.semilogx(batches, [math.log(b) for b in batches], "--", color=BASELINE_COLOUR, base=2)
-    right.semilogx(
-        batches, [information[str(b)] for b in batches], "o-", color=OURS, markersize=4, linewidth=1.3, base=2
-    )
+    right.semilogx(batches, [information[b] for b in batches], "o-", color=OURS, markersize=4, linewidth=1.3, base=2)
     right.annotate("ln B, the most that it can show", (batches[2], math.log(batches[2])), (-6, 4),
                    textcoords="offset points", color=BASELINE_COLOUR, ha="right")  # fmt: skip
-    right.annotate("ln B less the loss", (batches[-1], information[str(batches[-1])]), (0, -14),
-                   textcoords="offset points", color=OURS, ha="right")  # fmt: skip
+    right.annotate("ln B less the loss", (batches[1], information[batches[1]]), (10, -14),
+                   textcoords="offset points", color=OURS)  # fmt: skip
     right.set(xlabel="pairs in a batch", ylabel="nats")
     right.set_ylim(bottom=0)
     right.set_title("What does the loss show?", loc="left", fontsize="medium")
@@ -112,10 +112,12 @@ def nearest_neighbours(
     names, colours = {"hnsw": "HNSW", "inverted_lists": "IVF"}, {"hnsw": OURS, "inverted_lists": WARM}
     for name, curve in curves.items():
         left.semilogx(*zip(*curve, strict=True), "o-", color=colours[name], markersize=3, linewidth=1.3)
-        left.annotate(names[name], curve[2], (6, -10), textcoords="offset points", color=colours[name])
+        left.annotate(names[name], curve[0], (6, -12), textcoords="offset points", color=colours[name])
     left.semilogx(*zip(*on_noise, strict=True), "o--", color=BASELINE_COLOUR, markersize=3, linewidth=1)
     left.annotate("HNSW on noise", on_noise[1], (8, -4), textcoords="offset points", color=BASELINE_COLOUR)
     left.axhline(wanted, color="0.8", linewidth=1)
+    left.set_xticks([200, 500, 1000, 2000], ["200", "500", "1,000", "2,000"])
+    left.minorticks_off()
     left.set(xlabel="distances computed for a query", ylabel="recall of the ten nearest")
     largest = max(next(iter(enough.values())))
     left.set_title(f"{largest:,} passages: what does recall cost?", loc="left", fontsize="medium")
@@ -144,7 +146,7 @@ def chunks(rows: Mapping[str, Mapping[int, tuple[float, float]]], budget: int, p
         for name, by_length in rows.items():
             lengths, values = list(by_length), [row[column] for row in by_length.values()]
             axes.semilogx(lengths, values, "o-", color=colours[name], markersize=4, linewidth=1.3, base=2)
-            axes.annotate(labels[name], (lengths[1], values[1]), (4, 6 if name == "borders" else -14),
+            axes.annotate(labels[name], (lengths[0], values[0]), (4, -18 if name == "borders" else 10),
                           textcoords="offset points", color=colours[name])  # fmt: skip
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axes.minorticks_off()
@@ -162,7 +164,7 @@ def abstention(
     certified: Sequence[tuple[float, float]],
     path: Path,
 ) -> Path:
-    """Risk against coverage of every draw of questions, what the certified thresholds did, and hand-written questions."""
+    """Risk against coverage of every draw of questions, of certified thresholds, and of hand-written questions."""
     figure, axes = new_figure(6.5, 3.8)
     for curve in curves:
         axes.plot([p.coverage for p in curve], [p.risk for p in curve], "o-", color=OURS, markersize=2.5, linewidth=1)
@@ -171,25 +173,28 @@ def abstention(
     axes.axhline(allowed, color="0.75", linewidth=1, linestyle="--")
     axes.annotate(f"risk that is allowed, {allowed:.0%}", (1, allowed), (0, 4), textcoords="offset points",
                   color=BASELINE_COLOUR, ha="right", fontsize=8)  # fmt: skip
-    axes.annotate("questions about names,\nthree draws", (curves[0][-1].coverage, curves[0][-1].risk), (-6, -4),
-                  textcoords="offset points", color=OURS, ha="right", va="top", fontsize=8)  # fmt: skip
+    wide = min(curves[0], key=lambda point: abs(point.coverage - 0.7))
+    axes.annotate("questions about names,\nthree draws", (wide.coverage, wide.risk), (-10, 4),
+                  textcoords="offset points", color=OURS, ha="right", fontsize=8)  # fmt: skip
     middle = hand_written[len(hand_written) // 2]
-    axes.annotate("hand-written questions", (middle.coverage, middle.risk), (0, 8), textcoords="offset points",
+    axes.annotate("hand-written questions", (middle.coverage, middle.risk), (0, 16), textcoords="offset points",
                   color=WARM, ha="center", fontsize=8)  # fmt: skip
-    axes.annotate("certified on other questions", certified[0], (6, -10), textcoords="offset points", color=GREEN,
-                  fontsize=8)  # fmt: skip
+    axes.annotate("certified on other questions", min(certified), (-8, 12), textcoords="offset points", color=GREEN,
+                  ha="right", fontsize=8)  # fmt: skip
     axes.set(xlabel="share of the questions that are answered", ylabel="share of wrong answers", xlim=(0, 1.02))
     axes.set_ylim(0, 1)
     axes.set_title("How often is a reader wrong that may stay silent?", loc="left", fontsize="medium")
     return save_figure(figure, path)
 
 
-def reading_depth(depths: Sequence[int], curves: Mapping[str, Mapping[str, float]], questions: int, path: Path) -> Path:
+def reading_depth(
+    depths: Sequence[int], curves: Mapping[str, Mapping[int, Sequence[float]]], questions: int, path: Path
+) -> Path:
     """Recall of a right module and right citations, against how many chunks are read."""
     figure, axes = new_figure(6.5, 3.6)
     labels = {"recall": "a chunk of a right module is there", "cited": "the answer cites a right module"}
     for (name, curve), colour in zip(curves.items(), (BASELINE_COLOUR, OURS), strict=True):
-        values: list[Any] = [curve[str(depth)] for depth in depths]
+        values = [statistics.fmean(curve[depth]) for depth in depths]
         axes.semilogx(depths, values, "o-", color=colour, markersize=4, linewidth=1.3)
         axes.annotate(
             labels[name], (depths[-1], values[-1]), (0, 7), textcoords="offset points", color=colour, ha="right"

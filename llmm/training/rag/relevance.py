@@ -25,7 +25,7 @@ def inverse_document_frequency(documents_with: float, documents: float) -> float
 def two_poisson_weight(
     count: float, elite_mean: float, other_mean: float, elite_if_relevant: float, elite_if_not: float
 ) -> float:
-    """Log odds ratio of seeing a word `count` times rather than not at all, (1.9).
+    """Log odds ratio of seeing a word `count` times rather than not at all, (2.2); levels off at (2.3).
 
     A document is either about the word's topic (elite) or not, and repeats the word by a Poisson law of mean
     `elite_mean` or `other_mean`; `elite_if_relevant` and `elite_if_not` are the shares of elite documents among the
@@ -45,5 +45,5 @@ def two_poisson_weight(
 
 
 def saturation(count: float, k1: float) -> float:
-    """BM25's stand-in for the shape of `two_poisson_weight`, in [0, 1): count / (count + k1), (1.11)."""
+    """BM25's stand-in for the shape of `two_poisson_weight`, in [0, 1): count / (count + k1), (2.4)."""
     return count / (count + k1)

@@ -4,7 +4,7 @@ By Bayes, P(document | query) is proportional to P(query | document) P(document)
 factor; the order in which the documents were found stands for the second. No training is needed for it, and no
 document of the list is compared with another, so their order in the prompt cannot matter.
 
-Sources: Ponte & Croft 1998 (query likelihood); Sachan et al. 2022 (2204.07496), equation 2, with a large language model.
+Sources: Ponte & Croft 1998 (query likelihood); Sachan et al. 2022 (2204.07496), equation 2, with large models.
 """
 
 import re
@@ -36,7 +36,7 @@ def prompt_of(document: str) -> str:
 
 @torch.inference_mode()
 def log_likelihoods(gpt: GPT, tokenizer: Tokenizer, query: str, documents: Sequence[str]) -> list[float]:
-    """Mean ln P(query token | document, query so far), in nats a token, for each document; 0 where the query is empty.
+    """Mean ln P(query token | document, query so far), in nats a token, (7.2), for each document; 0 for an empty query.
 
     At most DOCUMENT_TOKENS tokens before the query are read, and QUERY_TOKENS of the query.
     """
@@ -56,12 +56,13 @@ def log_likelihoods(gpt: GPT, tokenizer: Tokenizer, query: str, documents: Seque
         hidden_BTD = gpt.hidden(ids_BT.to(device))
         for row, tokens in enumerate(part):
             logits_TV = gpt.lm_head(hidden_BTD[row, len(tokens) - 1 : len(tokens) - 1 + len(asked)])
-            found.append(-F.cross_entropy(logits_TV.float(), target_T).item())
+            logits_TV = logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32))
+            found.append(-F.cross_entropy(logits_TV, target_T).item())
     return found
 
 
 def rerank(likelihoods: Sequence[float], rank_weight: float = RANK_WEIGHT) -> list[int]:
     """The places 0 … n-1 of a ranking in their new order: by log-likelihood less rank_weight · ln(rank), ties as they
-    were, (6.3). A weight of 0 forgets the first ranking, a large one keeps it."""
+    were, (7.3). A weight of 0 forgets the first ranking, a large one keeps it."""
     ranks = np.arange(1, len(likelihoods) + 1)
     return [int(i) for i in np.argsort(-(np.asarray(likelihoods) - rank_weight * np.log(ranks)), kind="stable")]

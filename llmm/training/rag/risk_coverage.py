@@ -3,10 +3,9 @@
 `coverage` is the share of questions that are answered, `risk` the share of wrong answers among these. Raising the
 threshold on the confidence walks along the curve.
 
-Sources: El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017 (1705.08500); Angelopoulos et al. 2021 (2110.01052).
+Sources: El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017 (1705.08500).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,15 +30,15 @@ class Point:
 
     @property
     def risk(self) -> float:
-        """Share of the answers that are wrong."""
+        """Share of the answers that are wrong, (8.1)."""
         return self.wrong / self.answered
 
 
 def risk_coverage_curve(confidence: Sequence[float], wrong: Sequence[bool]) -> list[Point]:
     """The points of all thresholds that make a difference, from the highest to the lowest.
 
-    Answers of equal confidence come together: no threshold can part them. Raises ValueError where the lengths differ, or
-    there is nothing.
+    Answers of equal confidence come together: no threshold can part them. Raises ValueError where the lengths differ
+    or are zero.
     """
     if len(confidence) != len(wrong) or not len(confidence):
         raise ValueError(f"{len(confidence)} confidences and {len(wrong)} verdicts: expected as many, at least one")
@@ -51,7 +50,7 @@ def risk_coverage_curve(confidence: Sequence[float], wrong: Sequence[bool]) -> l
 
 
 def area_under_curve(curve: Sequence[Point]) -> float:
-    """Mean risk over all coverages 1/n … 1 (AURC), in [0, 1], (7.2).
+    """Mean risk over all coverages 1/n … 1 (AURC), in [0, 1], (8.2).
 
     Within a group of equal confidence the risk is that of a random order: mistakes come in evenly.
     """
@@ -68,20 +67,19 @@ def best_area(wrong: int, n: int) -> float:
     return sum(max(0, answered - (n - wrong)) / answered for answered in range(1, n + 1)) / n
 
 
-def certified_threshold(curve: Sequence[Point], risk: float, level: float = 0.95) -> Point | None:
-    """The lowest threshold whose risk on new questions like these is at most `risk`, with probability `level`; None
-    where no threshold is.
+def certified_threshold(curve: Sequence[Point], risk: float, level: float = 0.95, candidates: int = 10) -> Point | None:
+    """The point of widest coverage whose risk on new questions like these is at most `risk`, with probability `level`;
+    None where no point is.
 
-    Thresholds are tested from the highest on, each by the exact binomial bound (Clopper & Pearson 1934), until one
-    fails: a fixed order needs no correction for how many are tested (2110.01052, section 3.2). The first one is the
-    highest that could pass with no mistake at all, (7.4), which the mistakes have no part in.
+    Looked at are the points next below the coverages 1/candidates, 2/candidates … 1, in whose choice the mistakes have
+    no part. Each is tested by the exact binomial bound (Clopper & Pearson 1934) with an equal share of the allowed
+    error, so that looking at several and taking the best is paid for (Bonferroni), (8.4).
     """
-    fewest = math.ceil(math.log(1 - level) / math.log(1 - risk))
-    found = None
-    for point in curve:
-        if point.answered < fewest:
-            continue
-        if binomtest(point.wrong, point.answered, risk, alternative="less").pvalue > 1 - level:
-            break
-        found = point
-    return found
+    steps = [candidate / candidates for candidate in range(1, candidates + 1)]
+    looked_at = {
+        max((p for p in curve if p.coverage <= step), key=lambda p: p.answered, default=None) for step in steps
+    }
+    points = [point for point in looked_at if point is not None]
+    allowed = (1 - level) / max(len(points), 1)
+    passed = [p for p in points if binomtest(p.wrong, p.answered, risk, alternative="less").pvalue <= allowed]
+    return max(passed, key=lambda point: point.answered, default=None)

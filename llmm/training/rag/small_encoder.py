@@ -1,4 +1,4 @@
-"""The subject of M11's experiments: the standard library as a corpus, and an encoder so small that it trains in seconds."""
+"""The subject of M11's experiments: the standard library as a corpus, and an encoder that trains in seconds."""
 
 import functools
 import tempfile
