@@ -352,5 +352,19 @@ def bench_tokenizer(json_: bool) -> None:
     print_json(result) if json_ else tokenizer.render(result)
 
 
+@bench.command("retrieval")
+@click.argument("questions", type=click.Path(dir_okay=False, path_type=Path))
+@as_json
+@in_project
+def bench_retrieval(questions: Path, json_: bool) -> None:
+    """Every ranker and the reader on QUESTIONS, a file in SQuAD's format about text that nothing was trained on."""
+    from llmm.params import load_params
+    from llmm.paths import PARAMS
+    from llmm.training.rag import bench_squad as squad
+
+    result = squad.bench_squad(questions, load_params(PARAMS))
+    print_json(result) if json_ else squad.render(result)
+
+
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ from llmm.files import read_json, write_text
 from llmm.generated import fill
 from llmm.ladder.log import log_parts
 from llmm.ladder.milestones import load_milestones
+from llmm.training.rag.report import LABELS
 from pipelines.summary import Summary, collect
 
 DOCUMENTS = (Path("README.md"), Path("experiments_log.md"), Path("learning_journal.md"))
@@ -69,8 +70,16 @@ def retrieval_verdict(_: Summary) -> str:
     interval = f"95% interval of the paired difference {gain['low']:+.3f} to {gain['high']:+.3f}"
     found = f"{gain['difference']:+.3f} nDCG@10, {interval}"
     if metrics["hybrid_beats_bm25"]:
-        return f"Yes: {found}, on queries without the names of what they look for.\n"
-    return f"Not shown ({found}, on queries without the names of what they look for): prefer `bm25`.\n"
+        verdict = f"Yes: {found}, on queries without the names of what they look for."
+    else:
+        verdict = f"Not shown ({found}, on queries without the names of what they look for): prefer `bm25`."
+    again = [
+        f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) {words}"
+        for suite, words in (("retrieval_names_removed", "without the names"), ("retrieval_with_names", "with them"))
+        for gain in [metrics[suite]["reranked_minus_hybrid"]]
+    ]
+    likely = "Ordering the first twenty anew by how likely the pretrained model finds the query"
+    return f"{verdict} {likely}: {', '.join(again)}.\n"
 
 
 def retrieval_hand_written(_: Summary) -> str:
@@ -165,6 +174,27 @@ def shakespeare(_: Summary) -> str:
     return _table(columns, rows, "", f"Beside it, same split: {beside}.")
 
 
+def retrieval_xquad(_: Summary) -> str:
+    """What `llmm bench retrieval` found on text that nothing was trained on."""
+    result = read_json(paths.DATA / "experiments" / "xquad.json")
+    columns = "ranker | nDCG@10 (95% interval) | MRR | recall@1 | recall@5 | less BM25 (95% interval)"
+    rows = []
+    for name, row in result["rankers"].items():
+        interval = f"{row['ndcg@10']:.3f} ({row['ndcg@10_low']:.3f} to {row['ndcg@10_high']:.3f})"
+        gain = result["minus_bm25"].get(name)
+        beside = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" if gain else ""
+        measures = " | ".join(f"{row[key]:.3f}" for key in ("mrr", "recall@1", "recall@5"))
+        rows.append(f"| {LABELS[name]} | {interval} | {measures} | {beside} |")
+    quoted = result["quotation_holds_answer"]
+    below = (
+        f"{result['questions']:,} questions about {result['paragraphs']} paragraphs. The quoted sentence holds an "
+        f"answer in {quoted['bm25']:.1%} with BM25's first three paragraphs, {quoted['hybrid']:.1%} with the hybrid's, "
+        f"{quoted['bm25_best_paragraph']:.1%} with BM25's first alone, "
+        f"{quoted['right_paragraph']:.1%} with the right one."
+    )
+    return _table(columns, rows, "", below)
+
+
 def step_gpu(_: Summary) -> str:
     """A training step of 124 million parameters on a GPU, beside its peers."""
     return _steps("step_gpu.json")
@@ -224,7 +254,8 @@ def _steps(name: str) -> str:
 
 def _steps_table(result: dict[str, Any]) -> str:
     """A table of the systems of one `llmm bench step`."""
-    columns = "training step | windows at once | tokens a second | TFLOP/s | MFU | optimizer's share | time of theirs / ours (model alone)"
+    columns = "training step | windows at once | tokens a second | TFLOP/s | MFU | optimizer's share | "
+        "time of theirs / ours (model alone)"
     rows = []
     for system, row in result["systems"].items():
         ratio = result["ratio_to"].get(system)
@@ -286,6 +317,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
+    "retrieval-xquad": retrieval_xquad,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-residual-float32": step_gpu_residual_float32,

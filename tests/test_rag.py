@@ -1,6 +1,7 @@
 """M11: every derived formula against an independent source, each criterion, and what small wrong uses say."""
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from derivations import assert_derivations_are_tested
 
+from llmm.errors import UserError
 from llmm.ladder.milestones import find_milestone
 from llmm.statistics import paired_bootstrap
-from llmm.training.rag import checks
+from llmm.training.rag import bench_squad, checks
 from llmm.training.rag.bm25 import BM25
 from llmm.training.rag.contrastive import Recipe, object_pairs, tune
 from llmm.training.rag.fixed_windows import fixed_windows
@@ -327,3 +329,32 @@ def test_a_certificate_is_the_exact_binomial_bound():
         if point is not None:
             assert point.wrong == mistakes and point.answered == 400
     assert certified_threshold(risk_coverage_curve([0.5] * 10, [True] * 10), 0.05) is None
+
+
+# questions about another text
+
+
+def test_questions_in_squads_format_are_scored_by_every_ranker(tmp_path):
+    texts = ["Heaps keep the smallest item first. Pushing costs little.", "A calendar prints months. Weeks begin on Monday."]
+    paragraphs = [
+        {"context": text, "qas": [{"question": question, "answers": [{"text": answer}]}]}
+        for text, question, answer in zip(
+            texts, ("What do heaps keep first?", "On which day do weeks begin?"), ("smallest", "Monday"), strict=True
+        )
+    ]
+    file = tmp_path / "squad.json"
+    file.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    read, asked = bench_squad.read_squad(file)
+    assert [read[question.paragraph] for question in asked] == texts
+    found = bench_squad.score(read, asked, checks._encoder(), checks._gpt(), checks._tokenizer(), checks.INDEX)
+    assert found["rankers"]["bm25"] == {key: 1.0 for key in found["rankers"]["bm25"]}
+    assert found["minus_bm25"]["hybrid"]["difference"] == round(found["rankers"]["hybrid"]["ndcg@10"] - 1, 4)
+    assert found["quotation_holds_answer"]["right_paragraph"] == found["quotation_holds_answer"]["bm25"] == 1.0
+    file.write_text(json.dumps({"data": [{"title": "no paragraphs"}]}))
+    with pytest.raises(UserError, match="is not in SQuAD's format"):
+        bench_squad.read_squad(file)
+    with pytest.raises(UserError, match="nowhere.json cannot be read"):
+        bench_squad.read_squad(tmp_path / "nowhere.json")
+    file.write_text(json.dumps({"data": []}))
+    with pytest.raises(UserError, match="holds no question"):
+        bench_squad.read_squad(file)

@@ -660,18 +660,20 @@ def curve_error() -> float:
 
 
 def certificate_failures() -> float:
-    """Share of 400 draws of 600 questions in which the true risk above the certified threshold exceeds what was allowed
-    (allowed to happen in 5%); infinite where fewer than nine in ten draws certify anything."""
+    """Share of 400 draws of 600 questions in which a threshold is certified whose true risk exceeds what is allowed (it
+    may happen in 5%): where risk falls with confidence, and where it is a little too high at every threshold,
+    which makes trying ten of them tempting. The larger share; infinite where the former seldom certifies anything."""
     rng = np.random.default_rng(0)
-    failures = certified = 0
+    tempted = failures = certified = 0
     for _ in range(400):
         scores = rng.random(600)
-        wrong = rng.random(600) < 0.4 * (1 - scores)  # the risk above t is 0.4 (1 - t) / 2
-        point = certified_threshold(risk_coverage_curve(scores.tolist(), wrong.tolist()), 0.15)
+        falling, flat = rng.random(600) < 0.4 * (1 - scores), rng.random(600) < 0.1501
+        point = certified_threshold(risk_coverage_curve(scores.tolist(), falling.tolist()), 0.15)
         if point is not None:
             certified += 1
-            failures += 0.2 * (1 - point.threshold) > 0.15
-    return failures / 400 if certified >= 360 else math.inf
+            failures += 0.2 * (1 - point.threshold) > 0.15  # the risk above t is 0.4 (1 - t) / 2
+        tempted += certified_threshold(risk_coverage_curve(scores.tolist(), flat.tolist()), 0.15) is not None
+    return max(failures, tempted) / 400 if certified >= 360 else math.inf
 
 
 # --- bringing up to date ----------------------------------------------------------------------------------------------
@@ -694,6 +696,8 @@ def update_faults() -> int:
     ):
         a, b = ([hit.chunk.id for hit in i.search(query, 8, name)] for i in (found, fresh))
         faults += int(a != b)
+    differences = np.abs(found.dense.vectors(list(found.chunks)) - fresh.dense.vectors(list(fresh.chunks)))
+    faults += int((differences.max(1) > 1e-5).sum())
     same = updated(index, list(index.chunks.values()), INDEX)[1]
     return faults + same + int(len(index.dense) != len(index.chunks))
 
@@ -733,7 +737,8 @@ def _documents() -> list[Document]:
 
 
 def _edited(document: Document) -> Document:
-    return Document(document.id, document.title, document.text + "\n# one more line\n")
+    """Other words at the same places, and one line more: some chunks keep their id and change their text."""
+    return Document(document.id, document.title, document.text.replace(" the ", " our ") + "\n# one more line\n")
 
 
 @functools.cache

@@ -10,11 +10,14 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from llmm import paths
 from llmm.corpus import SPLITS, load_documents, load_objects
 from llmm.errors import UserError
 from llmm.evaluation import Batch, Report, Row, batches_of
 from llmm.files import read_json
+from llmm.lineage import open_artifact
 from llmm.params import Params
 from llmm.training.rag.answer import READ_CHUNKS, answer, ground
 from llmm.training.rag.benchmark import SUITES, Benchmark, make_benchmark
@@ -23,8 +26,11 @@ from llmm.training.rag.handwritten import HandWritten, load_hand_written
 from llmm.training.rag.index import RETRIEVERS, SearchIndex, open_index
 from llmm.training.rag.questions import Question, exact_match, f1, make_questions, unanswerable_questions
 from llmm.training.rag.reader import sentences
-from llmm.training.rag.report import write_report
+from llmm.training.rag.report import RANKERS, RERANKED_HYBRID, write_report
+from llmm.training.rag.rerank import reranked
 from llmm.training.rag.retrieval import Bench
+from llmm.training.tokenizer.folder import load_text_tokenizer
+from llmm.transformers.gpt import GPT, load_gpt
 
 QUESTIONS, UNANSWERABLE, HAND_WRITTEN = "questions", "unanswerable", "hand_written"
 RETRIEVAL_BATCH, QUESTION_BATCH = 50, 25
@@ -91,14 +97,17 @@ def _run_retrieval(params: Params, suite: str, span: slice) -> list[Row]:
     queries = _items(params).benchmark.queries[span]
     texts = [query.of(suite) for query in queries]
     everything, held_out = (bench.rankings(texts) for bench in _benches(params))
+    documents = _items(params).benchmark.documents
+    for text, found in zip(texts, everything, strict=True):
+        found[RERANKED_HYBRID] = reranked(*_language_model(), text, found["hybrid"], documents)
     return [
         {
             "id": query.id,
             "suite": suite,
             "query": text,
-            "rank": {name: rank_of(found[name], {query.relevant}) for name in RETRIEVERS},
+            "rank": {name: rank_of(found[name], {query.relevant}) for name in RANKERS},
             "rank_among_held_out": {name: rank_of(among[name], {query.relevant}) for name in RETRIEVERS},
-            "first": {name: found[name][0] if found[name] else None for name in RETRIEVERS},
+            "first": {name: found[name][0] if found[name] else None for name in RANKERS},
         }
         for query, text, found, among in zip(queries, texts, everything, held_out, strict=True)
     ]
@@ -219,6 +228,12 @@ def _index() -> SearchIndex:
         return _load_index()
 
 
+def _language_model() -> tuple[GPT, Tokenizer]:
+    """The pretrained model, before it was fine-tuned: what reranks by likelihood."""
+    with _LOCK:
+        return _load_language_model()
+
+
 def _reader(seq_len: int) -> Reader:
     with _LOCK:
         return _load_reader(seq_len)
@@ -234,6 +249,13 @@ def _load_benches(params: Params) -> tuple[Bench, Bench]:
 @functools.lru_cache(maxsize=1)
 def _load_index() -> SearchIndex:
     return open_index()[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _load_language_model() -> tuple[GPT, Tokenizer]:
+    base = open_artifact(paths.MODEL, "model")
+    base.require(open_artifact(paths.TOKENIZER, "tokenizer"))
+    return load_gpt(paths.MODEL).eval(), load_text_tokenizer(paths.TOKENIZER)
 
 
 @functools.lru_cache(maxsize=1)

@@ -21,7 +21,9 @@ SYSTEMS = {
     "extractive": "quotation (the default)",
     "bm25_sentence": "BM25's best sentence",
 }
-LABELS = {"bm25": "BM25", "dense": "dense", "hybrid": "hybrid"}
+RERANKED_HYBRID = "reranked"
+RANKERS = (*RETRIEVERS, RERANKED_HYBRID)  # among all documents of the benchmark
+LABELS = {"bm25": "BM25", "dense": "dense", "hybrid": "hybrid", RERANKED_HYBRID: "hybrid, reranked"}
 TITLES = {"retrieval_names_removed": "names removed", "retrieval_with_names": "with names"}
 
 
@@ -56,10 +58,11 @@ def write_report(rows: Sequence[Row], params: RagEvalParams, seed: int, folder: 
 
 
 def retrieval_metrics(rows: Sequence[Row], samples: int, seed: int) -> dict[str, Any]:
-    """Recall@1/5/10, MRR and nDCG@10 of each retriever with an interval, and the paired difference hybrid - BM25."""
+    """Recall@1/5/10, MRR and nDCG@10 of each ranker with an interval, and the paired differences hybrid - BM25 and
+    reranked - hybrid."""
     result: dict[str, Any] = {"queries": len(rows)}
-    ndcg = {name: [_of_rank(row["rank"][name], lambda r: ndcg_at(r, {"x"}, 10)) for row in rows] for name in RETRIEVERS}
-    for name in RETRIEVERS:
+    ndcg = {name: [_of_rank(row["rank"][name], lambda r: ndcg_at(r, {"x"}, 10)) for row in rows] for name in RANKERS}
+    for name in RANKERS:
         ranks = [row["rank"][name] for row in rows]
         low, high = bootstrap_interval(ndcg[name], samples, seed)
         result[name] = {
@@ -70,6 +73,7 @@ def retrieval_metrics(rows: Sequence[Row], samples: int, seed: int) -> dict[str,
             "ndcg@10_high": round(high, 4),
         }
     result["hybrid_minus_bm25"] = _rounded(paired_bootstrap(ndcg["hybrid"], ndcg["bm25"], samples, seed))
+    result["reranked_minus_hybrid"] = _rounded(paired_bootstrap(ndcg[RERANKED_HYBRID], ndcg["hybrid"], samples, seed))
     among_own = {
         name: _mean(_of_rank(row["rank_among_held_out"][name], lambda r: ndcg_at(r, {"x"}, 10)) for row in rows)
         for name in RETRIEVERS
@@ -144,7 +148,7 @@ def _rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def _retrieval_table(metrics: dict[str, Any]) -> list[Row]:
-    return [{"retriever": LABELS[name], **metrics[name]} for name in RETRIEVERS]
+    return [{"retriever": LABELS[name], **metrics[name]} for name in RANKERS]
 
 
 def _markdown(metrics: dict[str, Any]) -> str:
@@ -163,7 +167,7 @@ def _markdown(metrics: dict[str, Any]) -> str:
                 "| retriever | recall@1 | recall@5 | recall@10 | MRR | nDCG@10 (95% interval) |",
                 "|---" * 6 + "|",
             ]
-            for name in RETRIEVERS:
+            for name in RANKERS:
                 m = metrics[suite][name]
                 interval = f"{m['ndcg@10']:.3f} ({m['ndcg@10_low']:.3f}–{m['ndcg@10_high']:.3f})"
                 values = " | ".join(f"{m[key]:.3f}" for key in ("recall@1", "recall@5", "recall@10", "mrr"))
@@ -184,12 +188,12 @@ def _markdown(metrics: dict[str, Any]) -> str:
 def _retrieval_figure(metrics: dict[str, Any], folder: Path) -> Path:
     suites = [suite for suite in SUITES if suite in metrics]
     figure, axes = new_figure(7, 3.2)
-    shades = {"bm25": "0.65", "dense": "0.85", "hybrid": OURS}
+    shades = {"bm25": "0.65", "dense": "0.85", "hybrid": OURS, RERANKED_HYBRID: "#1a4f85"}
     for j, suite in enumerate(suites):
-        for i, name in enumerate(RETRIEVERS):
-            m, at = metrics[suite][name], j + (i - 1) * 0.27
+        for i, name in enumerate(RANKERS):
+            m, at = metrics[suite][name], j + (i - 1.5) * 0.22
             spread = [[m["ndcg@10"] - m["ndcg@10_low"]], [m["ndcg@10_high"] - m["ndcg@10"]]]
-            axes.bar(at, m["ndcg@10"], 0.25, color=shades[name], yerr=spread, capsize=3, ecolor="0.25")
+            axes.bar(at, m["ndcg@10"], 0.2, color=shades[name], yerr=spread, capsize=3, ecolor="0.25")
             label = f"{LABELS[name]}\n{m['ndcg@10']:.3f}"
             axes.text(at, m["ndcg@10_high"] + 0.005, label, ha="center", va="bottom", fontsize=8)
     axes.set_xticks(range(len(suites)), [f"{TITLES[s]} ({metrics[s]['queries']} queries)" for s in suites])

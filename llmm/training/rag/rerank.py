@@ -8,7 +8,7 @@ Sources: Ponte & Croft 1998 (query likelihood); Sachan et al. 2022 (2204.07496),
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from llmm.transformers.gpt import GPT
 
-DEPTH = 20  # documents of a ranking that are read again
+RERANKED = 20  # documents of a ranking that are read again
 RANK_WEIGHT = 0.2  # of ln(rank), against nats a token; chosen on the validation split
 DOCUMENT_TOKENS, QUERY_TOKENS = 64, 64
 DOCUMENTS_AT_ONCE = 32
@@ -59,6 +59,13 @@ def log_likelihoods(gpt: GPT, tokenizer: Tokenizer, query: str, documents: Seque
             logits_TV = logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32))
             found.append(-F.cross_entropy(logits_TV, target_T).item())
     return found
+
+
+def reranked(gpt: GPT, tokenizer: Tokenizer, query: str, ranking: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+    """The ids of a ranking, the first RERANKED of them in the order of `rerank`; `texts` are the documents by id."""
+    first = list(ranking[:RERANKED])
+    order = rerank(log_likelihoods(gpt, tokenizer, query, [texts[key] for key in first]))
+    return [*(first[place] for place in order), *ranking[RERANKED:]]
 
 
 def rerank(likelihoods: Sequence[float], rank_weight: float = RANK_WEIGHT) -> list[int]:
