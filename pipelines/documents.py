@@ -254,8 +254,10 @@ def _steps(name: str) -> str:
 
 def _steps_table(result: dict[str, Any]) -> str:
     """A table of the systems of one `llmm bench step`."""
-    columns = "training step | windows at once | tokens a second | TFLOP/s | MFU | optimizer's share | "
+    columns = (
+        "training step | windows at once | tokens a second | TFLOP/s | MFU | optimizer's share | "
         "time of theirs / ours (model alone)"
+    )
     rows = []
     for system, row in result["systems"].items():
         ratio = result["ratio_to"].get(system)
