@@ -138,6 +138,12 @@ def _retrieval(metrics: Any) -> list[Measure]:
             ends = [_number(metrics, suite, "hybrid", f"ndcg@10_{end}") for end in ("low", "high")]
             beside = _numbers(metrics, {"BM25": (suite, "bm25", "ndcg@10"), "dense": (suite, "dense", "ndcg@10")})
             found.append(Measure(f"hybrid retrieval, {words}", value, _interval(ends), beside, "nDCG@10"))
+            again = _number(metrics, suite, "reranked", "ndcg@10")
+            if again is not None:
+                ends = [_number(metrics, suite, "reranked", f"ndcg@10_{end}") for end in ("low", "high")]
+                found.append(
+                    Measure("the same, reranked by likelihood", again, _interval(ends), {"hybrid": value}, "nDCG@10")
+                )
     for system, what, others in _READERS:
         value = _number(metrics, "questions", system, "f1")
         if value is not None:

@@ -560,7 +560,7 @@ def _tokenizer() -> Tokenizer:
 
 
 def _gpt() -> GPT:
-    gpt = GPT(GPTConfig(400, 1, 2, 2, 32, 64, 256))
+    gpt = GPT(GPTConfig(400, 1, 2, 2, 32, 64, 512))
     generator = torch.Generator().manual_seed(0)
     gpt.init_weights(generator)
     for parameter in gpt.parameters():

@@ -1,4 +1,4 @@
-"""The plainest chunker: windows of one length, wherever they cut. What `chunking` has to be better than."""
+"""The plainest chunker: windows of one length, wherever they cut; what `chunking` is compared with."""
 
 from llmm.training.rag.chunking import Chunk
 
@@ -12,6 +12,6 @@ def fixed_windows(text: str, source: str, title: str, chunk_chars: int, overlap:
     if not 0 <= overlap < chunk_chars:
         raise ValueError(f"overlap {overlap} is not in [0, chunk_chars = {chunk_chars})")
     step = chunk_chars - overlap
-    starts = range(0, max(len(text) - overlap, 1), step)
+    starts = range(0, max(len(text) - overlap, 1), step) if text else range(0)
     spans = [(start, min(start + chunk_chars, len(text))) for start in starts]
     return [Chunk(f"{source}#{start}-{end}", source, title, start, end, text[start:end]) for start, end in spans]

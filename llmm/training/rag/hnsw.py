@@ -2,7 +2,7 @@
 
 A walk on the bottom graph alone would take many short steps. The graphs above it hold ever fewer points, so their links
 are long: the search descends through them greedily and arrives below already near. faiss has the fast version
-(`IndexHNSWFlat`); this one is for reading, and counts the distances that it computes (5.5).
+(`IndexHNSWFlat`); this one is for reading, and counts the distances that a search computes (5.5).
 
 Source: Malkov & Yashunin 2016 (1603.09320), algorithms 1, 2, 4 and 5.
 """
@@ -28,13 +28,14 @@ def draw_level(uniform: float, M: int) -> int:
 def select_neighbours(candidates: Sequence[Near], limit: int, vectors: Vectors) -> list[Near]:
     """At most `limit` of the candidates, nearest first: one that is nearer to a chosen point than to the new one is
     left out, since the way to it leads over that point. So links point in many directions, also out of a cluster
-    (algorithm 4). `vectors` (N, D) are those of all points."""
+    (algorithm 4). One that is as near to both is kept, where the paper leaves it out: a point that has a twin would
+    have no link but the one to it. `vectors` (N, D) are those of all points."""
     chosen: list[Near] = []
     for distance, point in sorted(candidates):
         if len(chosen) == limit:
             break
         others = vectors[[other for _, other in chosen]]
-        if not len(others) or ((others - vectors[point]) ** 2).sum(1).min() > distance:
+        if not len(others) or ((others - vectors[point]) ** 2).sum(1).min() >= distance:
             chosen.append((distance, point))
     return chosen
 
@@ -45,11 +46,14 @@ class HNSW:
     `links[point][layer]` are the neighbours of a point, at most M of them and 2 M on the bottom layer.
     """
 
-    def __init__(self, dimension: int, M: int = 16, ef_construction: int = 100, seed: int = 0) -> None:
-        """`ef_construction` is how many candidates an insertion looks at. Raises ValueError for M below 2."""
+    def __init__(
+        self, dimension: int, M: int = 16, ef_construction: int = 100, seed: int = 0, layered: bool = True
+    ) -> None:
+        """`ef_construction` is how many candidates an insertion looks at; unless `layered`, there is the bottom layer
+        alone. Raises ValueError for M below 2."""
         if M < 2:
             raise ValueError(f"M = {M}: a graph whose points have a single link cannot be walked, expected 2 or more")
-        self.M, self.ef_construction = M, ef_construction
+        self.M, self.ef_construction, self.layered = M, ef_construction, layered
         self.links: list[list[list[int]]] = []
         self.entry = -1  # a point of the top layer
         self.distances_computed = 0
@@ -76,14 +80,14 @@ class HNSW:
 
         `ef` points are kept in view on the bottom layer, at least k: more of them find more and cost more.
         """
-        if not self.links:
+        if not self.links or k < 1:
             return []
         start = self._descend(query, self.top_layer, 0)
         return sorted(self._search_layer(query, start, max(ef, k), 0))[:k]
 
     def _insert(self, point: int) -> None:
         vector = self._vectors[point]
-        level = draw_level(1 - self._random.random(), self.M)
+        level = draw_level(1 - self._random.random(), self.M) if self.layered else 0
         self.links.append([[] for _ in range(level + 1)])
         if self.entry < 0:
             self.entry = point

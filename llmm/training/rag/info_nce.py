@@ -26,7 +26,7 @@ def info_nce_gradient(similarity_BB: Tensor, temperature: float, same_BB: Tensor
     negatives the push reaches.
     """
     logits_BB = (similarity_BB / temperature).masked_fill(same_BB, -torch.inf)
-    right_BB = torch.eye(len(logits_BB), dtype=logits_BB.dtype)
+    right_BB = torch.eye(len(logits_BB), dtype=logits_BB.dtype, device=logits_BB.device)
     by_query_BB, by_document_BB = logits_BB.softmax(1), logits_BB.softmax(0)
     return (by_query_BB + by_document_BB - 2 * right_BB) / (2 * len(logits_BB) * temperature)
 
@@ -34,6 +34,7 @@ def info_nce_gradient(similarity_BB: Tensor, temperature: float, same_BB: Tensor
 def mutual_information_bound(loss: float, batch: int) -> float:
     """What a loss of one direction shows at least of I(query; document), in nats: ln B - loss, (3.6).
 
-    It never shows more than ln B, however good the encoder. Source: 1807.03748, equation 5 and appendix A.1.
+    It never shows more than ln B, however good the encoder. For batches of independent pairs of which none is masked.
+    Sources: 1807.03748, section 2.3; Poole et al. 2019 (1905.06922), section 2.3.
     """
     return math.log(batch) - loss

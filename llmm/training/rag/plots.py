@@ -29,7 +29,14 @@ def two_poisson(
     left.margins(y=0.1)
     left.set(xlabel="occurrences of the word", ylabel="weight")
     left.set_title("Points: exact log odds; lines: saturation", loc="left", fontsize="medium")
-    names = {"exact": "exact", "fitted": "fitted", "bm25": "BM25", "linear": "idf × count", "presence": "idf"}
+    names = {
+        "exact": "exact",
+        "fitted": "fitted",
+        "one_k1": "one k1",
+        "bm25": "BM25",
+        "linear": "idf × count",
+        "presence": "idf",
+    }
     for place, (name, values) in enumerate(reversed(list(ndcg.items()))):
         colour = OURS if name == "bm25" else BASELINE_COLOUR
         right.plot(values, [place] * len(values), "o", color=colour, markersize=4)
@@ -75,8 +82,14 @@ def contrastive_tuning(
     return save_figure(figure, path)
 
 
-def batch_size(means: Mapping[int, Sequence[float]], information: Mapping[int, float], path: Path) -> Path:
-    """nDCG@10 against the batch, every seed a point; beside it what the loss shows, under its bound ln B."""
+def batch_size(
+    means: Mapping[int, Sequence[float]],
+    training: Mapping[int, float],
+    held_out: Mapping[int, Sequence[float]],
+    held_out_batch: int,
+    path: Path,
+) -> Path:
+    """nDCG@10 against the batch, every seed a point; beside it what the training loss shows, and held-out pairs."""
     figure, (left, right) = new_figure(8.5, 3.6, columns=2)
     batches = list(means)
     left.semilogx(batches, [statistics.fmean(means[b]) for b in batches], color=OURS, linewidth=1.3, base=2)
@@ -86,11 +99,15 @@ def batch_size(means: Mapping[int, Sequence[float]], information: Mapping[int, f
     left.set(xlabel="pairs in a batch", ylabel="nDCG@10 of the vectors, names removed")
     left.set_title("At as many pairs in all, which batch?", loc="left", fontsize="medium")
     right.semilogx(batches, [math.log(b) for b in batches], "--", color=BASELINE_COLOUR, base=2)
-    right.semilogx(batches, [information[b] for b in batches], "o-", color=OURS, markersize=4, linewidth=1.3, base=2)
-    right.annotate("ln B, the most that it can show", (batches[2], math.log(batches[2])), (-6, 4),
+    right.semilogx(batches, [training[b] for b in batches], "o-", color=OURS, markersize=4, linewidth=1.3, base=2)
+    right.annotate("ln B, the most that it can show", (batches[1], math.log(batches[1])), (-6, 4),
                    textcoords="offset points", color=BASELINE_COLOUR, ha="right")  # fmt: skip
-    right.annotate("ln B less the loss", (batches[1], information[batches[1]]), (10, -14),
+    right.annotate("ln B less the training loss", (batches[1], training[batches[1]]), (10, -16),
                    textcoords="offset points", color=OURS)  # fmt: skip
+    for batch, values in held_out.items():
+        right.plot([batch] * len(values), values, "o", color=WARM, markersize=4)
+    right.annotate(f"held-out pairs, in batches of {held_out_batch}", (batches[1], max(held_out[batches[1]])), (0, 10),
+                   textcoords="offset points", color=WARM, ha="center")  # fmt: skip
     right.set(xlabel="pairs in a batch", ylabel="nats")
     right.set_ylim(bottom=0)
     right.set_title("What does the loss show?", loc="left", fontsize="medium")
@@ -109,7 +126,8 @@ def nearest_neighbours(
 ) -> Path:
     """Recall against distances computed at the largest size; beside it distances for the wanted recall against size."""
     figure, (left, right) = new_figure(8.5, 3.6, columns=2)
-    names, colours = {"hnsw": "HNSW", "inverted_lists": "IVF"}, {"hnsw": OURS, "inverted_lists": WARM}
+    names = {"hnsw": "HNSW", "flat": "flat graph", "inverted_lists": "IVF"}
+    colours = {"hnsw": OURS, "flat": GREEN, "inverted_lists": WARM}
     for name, curve in curves.items():
         left.semilogx(*zip(*curve, strict=True), "o-", color=colours[name], markersize=3, linewidth=1.3)
         left.annotate(names[name], curve[0], (6, -12), textcoords="offset points", color=colours[name])
@@ -146,8 +164,8 @@ def chunks(rows: Mapping[str, Mapping[int, tuple[float, float]]], budget: int, p
         for name, by_length in rows.items():
             lengths, values = list(by_length), [row[column] for row in by_length.values()]
             axes.semilogx(lengths, values, "o-", color=colours[name], markersize=4, linewidth=1.3, base=2)
-            axes.annotate(labels[name], (lengths[0], values[0]), (4, -18 if name == "borders" else 10),
-                          textcoords="offset points", color=colours[name])  # fmt: skip
+            axes.annotate(labels[name], (lengths[-1], values[-1]), (0, -18 if name == "borders" else 9),
+                          textcoords="offset points", color=colours[name], ha="right")  # fmt: skip
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
