@@ -195,6 +195,21 @@ def retrieval_xquad(_: Summary) -> str:
     return _table(columns, rows, "", below)
 
 
+def rerank_search(_: Summary) -> str:
+    """What chose the reranker's prompt and the weight of the first ranking, on validation."""
+    found = read_json(paths.DATA / "experiments" / "rerank_search.json")
+    columns = "the model reads | weight of ln(rank) | nDCG@10, names removed | with names"
+    rows = [
+        f"| {run['what']} | {run['rank_weight']} | {run['names_removed']:.3f} | {run['with_names']:.3f} |"
+        for run in found["runs"]
+    ]
+    beside = "; ".join(
+        f"{LABELS[name]} {found[name]['names_removed']:.3f} and {found[name]['with_names']:.3f}"
+        for name in ("bm25", "hybrid")
+    )
+    return _table(columns, rows, "", f"{found['queries']} queries of the validation split. Not reranked: {beside}.")
+
+
 def step_gpu(_: Summary) -> str:
     """A training step of 124 million parameters on a GPU, beside its peers."""
     return _steps("step_gpu.json")
@@ -319,6 +334,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
+    "rerank-search": rerank_search,
     "retrieval-xquad": retrieval_xquad,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,

@@ -98,15 +98,16 @@ def _run_retrieval(params: Params, suite: str, span: slice) -> list[Row]:
     texts = [query.of(suite) for query in queries]
     everything, held_out = (bench.rankings(texts) for bench in _benches(params))
     documents = _items(params).benchmark.documents
-    for text, found in zip(texts, everything, strict=True):
-        found[RERANKED_HYBRID] = reranked(*_language_model(), text, found["hybrid"], documents)
+    for rankings in (everything, held_out):
+        for text, found in zip(texts, rankings, strict=True):
+            found[RERANKED_HYBRID] = reranked(*_language_model(), text, found["hybrid"], documents)
     return [
         {
             "id": query.id,
             "suite": suite,
             "query": text,
             "rank": {name: rank_of(found[name], {query.relevant}) for name in RANKERS},
-            "rank_among_held_out": {name: rank_of(among[name], {query.relevant}) for name in RETRIEVERS},
+            "rank_among_held_out": {name: rank_of(among[name], {query.relevant}) for name in RANKERS},
             "first": {name: found[name][0] if found[name] else None for name in RANKERS},
         }
         for query, text, found, among in zip(queries, texts, everything, held_out, strict=True)

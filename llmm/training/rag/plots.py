@@ -32,7 +32,7 @@ def two_poisson(
     names = {
         "exact": "exact",
         "fitted": "fitted",
-        "one_k1": "one k1",
+        "one_k1": "fitted, one k1",
         "bm25": "BM25",
         "linear": "idf × count",
         "presence": "idf",
@@ -100,7 +100,7 @@ def batch_size(
     left.set_title("At as many pairs in all, which batch?", loc="left", fontsize="medium")
     right.semilogx(batches, [math.log(b) for b in batches], "--", color=BASELINE_COLOUR, base=2)
     right.semilogx(batches, [training[b] for b in batches], "o-", color=OURS, markersize=4, linewidth=1.3, base=2)
-    right.annotate("ln B, the most that it can show", (batches[1], math.log(batches[1])), (-6, 4),
+    right.annotate("ln B, the most that it can show", (batches[-1], math.log(batches[-1])), (-40, -4),
                    textcoords="offset points", color=BASELINE_COLOUR, ha="right")  # fmt: skip
     right.annotate("ln B less the training loss", (batches[1], training[batches[1]]), (10, -16),
                    textcoords="offset points", color=OURS)  # fmt: skip
@@ -130,7 +130,8 @@ def nearest_neighbours(
     colours = {"hnsw": OURS, "flat": GREEN, "inverted_lists": WARM}
     for name, curve in curves.items():
         left.semilogx(*zip(*curve, strict=True), "o-", color=colours[name], markersize=3, linewidth=1.3)
-        left.annotate(names[name], curve[0], (6, -12), textcoords="offset points", color=colours[name])
+        below = {"hnsw": -14, "flat": -27, "inverted_lists": -12}[name]
+        left.annotate(names[name], curve[0], (-4, below), textcoords="offset points", color=colours[name])
     left.semilogx(*zip(*on_noise, strict=True), "o--", color=BASELINE_COLOUR, markersize=3, linewidth=1)
     left.annotate("HNSW on noise", on_noise[1], (8, -4), textcoords="offset points", color=BASELINE_COLOUR)
     left.axhline(wanted, color="0.8", linewidth=1)
@@ -144,8 +145,8 @@ def nearest_neighbours(
     right.annotate("exact search", (sizes[1], sizes[1]), (6, -2), textcoords="offset points", color=BASELINE_COLOUR)
     for name, costs in enough.items():
         right.loglog(sizes, list(costs.values()), "o-", color=colours[name], markersize=3, linewidth=1.3)
-        right.annotate(names[name], (sizes[-1], costs[sizes[-1]]), (-4, 6), textcoords="offset points",
-                       color=colours[name], ha="right")  # fmt: skip
+        right.annotate(names[name], (sizes[-1], costs[sizes[-1]]), (-4, -16 if name == "hnsw" else 8),
+                       textcoords="offset points", color=colours[name], ha="right")  # fmt: skip
     right.set_xticks(sizes, [f"{size:,}" for size in sizes])
     right.minorticks_off()
     right.set(xlabel="points", ylabel=f"distances for a recall of {wanted:.0%}")
@@ -164,8 +165,9 @@ def chunks(rows: Mapping[str, Mapping[int, tuple[float, float]]], budget: int, p
         for name, by_length in rows.items():
             lengths, values = list(by_length), [row[column] for row in by_length.values()]
             axes.semilogx(lengths, values, "o-", color=colours[name], markersize=4, linewidth=1.3, base=2)
-            axes.annotate(labels[name], (lengths[-1], values[-1]), (0, -18 if name == "borders" else 9),
-                          textcoords="offset points", color=colours[name], ha="right")  # fmt: skip
+            place, offset = (1, (10, 6)) if name == "borders" and column else (0, (6, -16))
+            axes.annotate(labels[name], (lengths[place], values[place]), offset, textcoords="offset points",
+                          color=colours[name])  # fmt: skip
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)

@@ -22,7 +22,7 @@ SYSTEMS = {
     "bm25_sentence": "BM25's best sentence",
 }
 RERANKED_HYBRID = "reranked"
-RANKERS = (*RETRIEVERS, RERANKED_HYBRID)  # among all documents of the benchmark
+RANKERS = (*RETRIEVERS, RERANKED_HYBRID)
 LABELS = {"bm25": "BM25", "dense": "dense", "hybrid": "hybrid", RERANKED_HYBRID: "hybrid, reranked"}
 TITLES = {"retrieval_names_removed": "names removed", "retrieval_with_names": "with names"}
 
@@ -76,7 +76,7 @@ def retrieval_metrics(rows: Sequence[Row], samples: int, seed: int) -> dict[str,
     result["reranked_minus_hybrid"] = _rounded(paired_bootstrap(ndcg[RERANKED_HYBRID], ndcg["hybrid"], samples, seed))
     among_own = {
         name: _mean(_of_rank(row["rank_among_held_out"][name], lambda r: ndcg_at(r, {"x"}, 10)) for row in rows)
-        for name in RETRIEVERS
+        for name in RANKERS
     }
     result["ndcg@10_among_held_out"] = among_own
     return result
