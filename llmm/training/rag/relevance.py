@@ -11,7 +11,7 @@ def relevance_weight(relevant_with: float, relevant: float, documents_with: floa
     """Log odds ratio of a word, (1.5): how much more often it stands in relevant documents than in others.
 
     `relevant_with` of the `relevant` documents have the word, `documents_with` of all `documents`. A half is added to
-    each of the four counts. Source: Robertson & Spärck Jones 1976, formula F4 with the correction of section 5.
+    each of the four counts. Source: Robertson & Spärck Jones 1976, weight F4 with halves added.
     """
     r, R, n, N = relevant_with, relevant, documents_with, documents
     return math.log((r + 0.5) * (N - n - R + r + 0.5) / ((R - r + 0.5) * (n - r + 0.5)))
@@ -29,7 +29,7 @@ def two_poisson_weight(
 
     A document is either about the word's topic (elite) or not, and repeats the word by a Poisson law of mean
     `elite_mean` or `other_mean`; `elite_if_relevant` and `elite_if_not` are the shares of elite documents among the
-    relevant ones and the rest. Source: Robertson & Walker 1994, equation 4.
+    relevant ones and the rest. Source: Robertson & Walker 1994, section 2.
     """
     ratio = math.exp(other_mean - elite_mean)  # both laws at zero, the other one's as 1
     if count:

@@ -7,7 +7,7 @@ document of the list is compared with another, so their order in the prompt cann
 Of a Python object the model reads the header alone, name and parameters, where a docstring is expected next. Reading
 the body as well was better for queries without names, worse with them, and twice as slow (experiments_log.md).
 
-Sources: Ponte & Croft 1998 (query likelihood); Sachan et al. 2022 (2204.07496), equation 2, with large models.
+Sources: Ponte & Croft 1998 (query likelihood); Sachan et al. 2022 (2204.07496), with large models and no first ranking.
 """
 
 import re
