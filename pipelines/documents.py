@@ -17,7 +17,7 @@ from llmm.files import read_json, write_text
 from llmm.generated import fill
 from llmm.ladder.log import log_parts
 from llmm.ladder.milestones import load_milestones
-from llmm.training.rag.report import LABELS
+from llmm.training.rag.ranker_table import COLUMNS, LABELS, ranker_rows
 from pipelines.summary import Summary, collect
 
 DOCUMENTS = (Path("README.md"), Path("experiments_log.md"), Path("learning_journal.md"))
@@ -86,11 +86,11 @@ def retrieval_hand_written(_: Summary) -> str:
     """The same question on the questions that people wrote."""
     asked = read_json(paths.METRICS / "rag_eval.json")["hand_written"]
     hybrid, bm25, cited = (asked[key] for key in ("hybrid", "bm25", "right_source_cited"))
-    better = "It does" if hybrid["mrr"] > bm25["mrr"] else "It does not"
+    better = "Fusing pays" if hybrid["mrr"] > bm25["mrr"] else "Fusing does not pay"
     return (
         f"{better} on the {asked['questions']} hand-written questions, of which {cited['n']} have an answer: recall@10 "
         f"{hybrid['recall@10']:.3f} against {bm25['recall@10']:.3f} of BM25, MRR {hybrid['mrr']:.3f} against "
-        f"{bm25['mrr']:.3f}. {cited['rate']:.0%} of the answers to them cite the right source.\n"
+        f"{bm25['mrr']:.3f}. Of those {cited['n']}, {cited['rate']:.0%} are answered with the right source cited.\n"
     )
 
 
@@ -177,14 +177,7 @@ def shakespeare(_: Summary) -> str:
 def retrieval_xquad(_: Summary) -> str:
     """What `llmm bench retrieval` found on text that nothing was trained on."""
     result = read_json(paths.DATA / "experiments" / "xquad.json")
-    columns = "ranker | nDCG@10 (95% interval) | MRR | recall@1 | recall@5 | less BM25 (95% interval)"
-    rows = []
-    for name, row in result["rankers"].items():
-        interval = f"{row['ndcg@10']:.3f} ({row['ndcg@10_low']:.3f} to {row['ndcg@10_high']:.3f})"
-        gain = result["minus_bm25"].get(name)
-        beside = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" if gain else ""
-        measures = " | ".join(f"{row[key]:.3f}" for key in ("mrr", "recall@1", "recall@5"))
-        rows.append(f"| {LABELS[name]} | {interval} | {measures} | {beside} |")
+    rows = [f"| {' | '.join(row)} |" for row in ranker_rows(result)]
     quoted = result["quotation_holds_answer"]
     below = (
         f"{result['questions']:,} questions about {result['paragraphs']} paragraphs. The quoted sentence holds an "
@@ -192,7 +185,7 @@ def retrieval_xquad(_: Summary) -> str:
         f"{quoted['bm25_best_paragraph']:.1%} with BM25's first alone, "
         f"{quoted['right_paragraph']:.1%} with the right one."
     )
-    return _table(columns, rows, "", below)
+    return _table(" | ".join(COLUMNS), rows, "", below)
 
 
 def rerank_search(_: Summary) -> str:

@@ -18,8 +18,8 @@ from llmm.training.rag.dense import DenseStore
 from llmm.training.rag.encoder import Encoder, load_encoder
 from llmm.training.rag.index import RETRIEVERS, Hit, IndexSettings, SearchIndex
 from llmm.training.rag.metrics import ndcg_at, recall_at, reciprocal_rank
+from llmm.training.rag.ranker_table import COLUMNS, RANKERS, RERANKED_HYBRID, ranker_rows
 from llmm.training.rag.reader import sentences
-from llmm.training.rag.report import LABELS, RANKERS, RERANKED_HYBRID
 from llmm.training.rag.rerank import reranked
 from llmm.training.rag.retrieval import Bench
 from llmm.training.tokenizer.folder import load_text_tokenizer
@@ -126,19 +126,16 @@ def score(
 
 
 def render(result: dict[str, Any]) -> None:
-    """Print the result as tables."""
+    """Print the result as a table and a line."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("ranker", "nDCG@10 (95%)", "MRR", "recall@1", "recall@5", "less BM25 (95%)"):
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column == "ranker" else "right")
-    for name, row in result["rankers"].items():
-        interval = f"{row['ndcg@10']:.3f} ({row['ndcg@10_low']:.3f} to {row['ndcg@10_high']:.3f})"
-        gain = result["minus_bm25"].get(name)
-        beside = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" if gain else ""
-        table.add_row(LABELS[name], interval, *(f"{row[key]:.3f}" for key in ("mrr", "recall@1", "recall@5")), beside)
+    for row in ranker_rows(result):
+        table.add_row(*row)
     console.print(table)
     quoted = result["quotation_holds_answer"]
     console.print(

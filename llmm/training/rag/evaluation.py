@@ -25,8 +25,9 @@ from llmm.training.rag.generation import Reader, load_reader
 from llmm.training.rag.handwritten import HandWritten, load_hand_written
 from llmm.training.rag.index import RETRIEVERS, SearchIndex, open_index
 from llmm.training.rag.questions import Question, exact_match, f1, make_questions, unanswerable_questions
+from llmm.training.rag.ranker_table import RANKERS, RERANKED_HYBRID
 from llmm.training.rag.reader import sentences
-from llmm.training.rag.report import RANKERS, RERANKED_HYBRID, write_report
+from llmm.training.rag.report import write_report
 from llmm.training.rag.rerank import reranked
 from llmm.training.rag.retrieval import Bench
 from llmm.training.tokenizer.folder import load_text_tokenizer

@@ -13,6 +13,7 @@ from llmm.statistics import bootstrap_interval, paired_bootstrap, wilson_interva
 from llmm.training.rag.benchmark import SUITES
 from llmm.training.rag.index import RETRIEVERS
 from llmm.training.rag.metrics import ndcg_at, reciprocal_rank
+from llmm.training.rag.ranker_table import LABELS, RANKERS, RERANKED_HYBRID
 
 SYSTEMS = {
     "generated": "our model reads the best chunk",
@@ -21,9 +22,6 @@ SYSTEMS = {
     "extractive": "quotation (the default)",
     "bm25_sentence": "BM25's best sentence",
 }
-RERANKED_HYBRID = "reranked"
-RANKERS = (*RETRIEVERS, RERANKED_HYBRID)
-LABELS = {"bm25": "BM25", "dense": "dense", "hybrid": "hybrid", RERANKED_HYBRID: "hybrid, reranked"}
 TITLES = {"retrieval_names_removed": "names removed", "retrieval_with_names": "with names"}
 
 
