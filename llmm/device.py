@@ -35,7 +35,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def precision(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Matrix products in `dtype`; weights and the residual stream's sums stay float32."""
+    """Matrix products in `dtype`; weights and sums stay float32, unless a model keeps its residual stream lower."""
     return torch.autocast(device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
 
 

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from llmm.errors import UserError
 from llmm.training.pretraining.recipe import next_token_loss
-from llmm.transformers.attention.attend import _by_the_formula, attend
+from llmm.transformers.attention.attend import _in_two_halves, attend
 from llmm.transformers.gpt import GPT, GPTConfig, load_gpt, save_gpt
 from llmm.transformers.gpt.generate import generate
 from llmm.transformers.gpt.sampling import Sampler
@@ -67,12 +67,12 @@ def test_padding_on_either_side_changes_nothing(model, ids):
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attention_by_the_formula_is_the_tiled_kernel_forward_and_backward(kv_heads):
+def test_attention_in_two_halves_is_the_tiled_kernel_forward_and_backward(kv_heads):
     torch.manual_seed(0)
     query = torch.randn(2, 4, 33, 8, dtype=torch.float64, requires_grad=True)
     key, value = (torch.randn(2, kv_heads, 33, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     found = []
-    for version in (attend, _by_the_formula):
+    for version in (attend, _in_two_halves):
         mixed = version(query, key, value)
         found.append((mixed, *torch.autograd.grad((mixed**2).sum(), (query, key, value))))
     for tiled, plain in zip(*found, strict=True):

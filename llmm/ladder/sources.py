@@ -51,25 +51,29 @@ def report_inputs(milestone: Milestone) -> dict[str, str]:
     return check_inputs(milestone) | made_inputs(milestone)
 
 
-def _hashes(files: Iterable[Path]) -> dict[str, str]:
-    present = sorted({file for file in files if file.is_file() and file.as_posix() not in FRAME})
-    return {file.as_posix(): sha256_of(file) for file in present}
+def _hashes(files: Iterable[Path | str]) -> dict[str, str]:
+    names = {file if isinstance(file, str) else file.as_posix() for file in files} - FRAME
+    return {name: sha256_of(Path(name)) for name in sorted(names) if Path(name).is_file()}
 
 
-def _closure(roots: Iterable[Path]) -> set[Path]:
+def _closure(roots: Iterable[Path]) -> set[str]:
     """The files and all of this project that they import, directly or not, the packages around them included."""
-    found: set[Path] = set()
-    seen: set[Path] = set()  # most names are of other packages or of functions: no such file, looked for once
-    waiting = [root for root in roots if "__pycache__" not in root.parts]
+    packages = {entry.name for entry in Path().iterdir()}  # what is imported from others is not looked for at all
+    found: set[str] = set()
+    seen: set[str] = set()  # most names are of functions and classes: no such file, looked for once
+    waiting = [root.as_posix() for root in roots if "__pycache__" not in root.parts]
     while waiting:
         file = waiting.pop()
         if file in seen:
             continue
         seen.add(file)
-        if file.is_file():
+        path = Path(file)
+        if path.is_file():
             found.add(file)
-            for name in _imports(str(file.absolute()), file.stat().st_mtime_ns):
-                waiting += _files_of(name, file.parent)
+            folder = path.parent.as_posix()
+            for name in _imports(str(path.absolute()), path.stat().st_mtime_ns):
+                top = name.partition(".")[0]
+                waiting += _files_of(name) if top in packages else [f"{folder}/{top}.py"]
     return found
 
 
@@ -86,8 +90,8 @@ def _imports(path: str, _: int) -> frozenset[str]:
 
 
 @cache
-def _files_of(name: str, beside: Path) -> tuple[Path, ...]:
-    """Where the module `name` may lie, its packages first, for a file in the folder `beside`."""
+def _files_of(name: str) -> tuple[str, ...]:
+    """Where a module or name of this project may lie, its packages first."""
     parts = name.split(".")
-    packages = [Path(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-    return (*packages, Path(*parts).with_suffix(".py"), beside / f"{parts[0]}.py")
+    packages = ("/".join([*parts[:depth], "__init__.py"]) for depth in range(1, len(parts) + 1))
+    return (*packages, "/".join(parts) + ".py")

@@ -27,13 +27,13 @@ def orthogonalise(matrices: Tensor, steps: int = 5, norm: Norm = "frobenius") ->
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     X = matrices.mT if tall else matrices
-    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    A = X @ X.mT
+    norms = X.norm(dim=(-2, -1), keepdim=True) + 1e-7
+    A = X @ X.mT / norms.square()
     if norm == "schatten4":
-        square = A.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)  # of the norm; 0 for a matrix of zeros alone
-        X, A = X / square.sqrt(), A / square
+        ratios = A.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)  # squared, to Frobenius; 0 for a matrix of zeros
+        norms, A = norms * ratios.sqrt(), A / ratios
     iterate = _newton_schulz_on_gram if X.shape[-1] > _WIDE * X.shape[-2] else _newton_schulz
-    X = iterate(X, A, steps)
+    X = iterate(X / norms, A, steps)
     return X.mT if tall else X
 
 
@@ -107,10 +107,9 @@ class Muon(Optimizer):
 
             if group["weight_decay"]:
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            steps = self.orthogonalised([direction.to(group["dtype"]) for direction in directions], params, group)
-            for weight, step, p in zip(weights, steps, params, strict=True):
+            for weight, step, p in zip(weights, self.orthogonalised(directions, params, group), params, strict=True):
                 rows, columns = p.shape
-                weight.add_(step.to(weight.dtype), alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+                weight.add_(step, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
 
     def held(self, tensors: list[Tensor]) -> list[Tensor]:
         """What this process has of each tensor: all of it, where there is one process."""
@@ -118,17 +117,19 @@ class Muon(Optimizer):
 
     def orthogonalised(self, directions: list[Tensor], params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """The `directions` made orthogonal, those of one shape as one batch."""
-        return orthogonalise_by_shape(directions, group["steps"], group["norm"])
+        return orthogonalise_by_shape(directions, group["steps"], group["norm"], group["dtype"])
 
 
-def orthogonalise_by_shape(matrices: list[Tensor], steps: int, norm: Norm) -> list[Tensor]:
-    """`orthogonalise` for matrices (m, n) of several shapes, a batch for each shape."""
+def orthogonalise_by_shape(matrices: list[Tensor], steps: int, norm: Norm, dtype: torch.dtype) -> list[Tensor]:
+    """`orthogonalise`, in `dtype`, for matrices (m, n) of several shapes, a batch for each shape."""
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for i, matrix in enumerate(matrices):
         by_shape[matrix.shape].append(i)
     done = list(matrices)
-    for members in by_shape.values():
-        batch = orthogonalise(torch.stack([matrices[i] for i in members]), steps, norm)
-        for i, matrix in zip(members, batch.unbind(), strict=True):
+    for shape, members in by_shape.items():
+        batch = matrices[0].new_empty((len(members), *shape), dtype=dtype)
+        torch._foreach_copy_(batch.unbind(), [matrices[i] for i in members])
+        orthogonal = orthogonalise(batch, steps, norm).to(matrices[0].dtype)
+        for i, matrix in zip(members, orthogonal.unbind(), strict=True):
             done[i] = matrix
     return done

@@ -40,7 +40,9 @@ class ShardedMuon(Muon):
         """This process' rows of the orthogonal matrices; all processes call it together."""
         shapes = [(p.shape[0], p.shape[1]) for p in params]
         process_group = params[0].device_mesh.get_group()
-        return orthogonalise_sharded(directions, shapes, process_group, group["steps"], group["norm"])
+        rows = [direction.to(group["dtype"]) for direction in directions]  # bfloat16 halves the messages too
+        orthogonal = orthogonalise_sharded(rows, shapes, process_group, group["steps"], group["norm"])
+        return [piece.to(direction.dtype) for piece, direction in zip(orthogonal, directions, strict=True)]
 
 
 def orthogonalise_sharded(
@@ -59,7 +61,7 @@ def orthogonalise_sharded(
     pieces = _exchange(outgoing, incoming, rows[0], process_group)
 
     wholes = [torch.cat([pieces[peer][k] for peer in range(world_size)]) for k in range(len(mine))]
-    wholes = orthogonalise_by_shape(wholes, steps, norm)
+    wholes = orthogonalise_by_shape(wholes, steps, norm, rows[0].dtype)
 
     split = [whole.split(rows_of(len(whole), world_size)) for whole in wholes]
     returned = _exchange(

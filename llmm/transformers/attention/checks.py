@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from llmm.foundations.torch_internals.meters import StorageLedger
 from llmm.ladder.expect import expect_number, expect_shape
-from llmm.transformers.attention.attend import _by_the_formula, attend
+from llmm.transformers.attention.attend import _in_two_halves, attend
 from llmm.transformers.attention.attention import Attention
 from llmm.transformers.attention.attention_only import AttentionOnly
 from llmm.transformers.attention.cache_bytes import heads_worth, kv_bytes, latent_bytes, window_bytes
@@ -334,7 +334,7 @@ def core_attend_error() -> float:
     masked = attention(query, key, value, hidden)[0]
     return max(
         _largest(attend(query, key, value), wanted),
-        _largest(_by_the_formula(query, key, value), wanted),
+        _largest(_in_two_halves(query, key, value), wanted),
         _largest(attend(query, key, value, mask), masked),
     )
 

@@ -18,4 +18,5 @@ def rope_tables(d_head: int, context_len: int, theta: float) -> tuple[Tensor, Te
 def rotate(x_BHTd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the pairs of `x_BHTd` by the angles whose `cos` and `sin` are (T, d), or (B, 1, T, d) for ragged rows."""
     first, second = x_BHTd.chunk(2, dim=-1)
-    return x_BHTd * cos + torch.cat([-second, first], dim=-1) * sin
+    cos, sin = (table[..., : first.shape[-1]] for table in (cos, sin))  # both halves of a table are the same
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
