@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -165,18 +165,71 @@ def ask(question: str, retriever: str | None, json_: bool) -> None:
         print(f"  [{number}] {citation.source} {citation.start}-{citation.end}: {quote[:160]}")
 
 
+def _commands(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[tuple[list[str], Path]]:
+    """Each command's words and the folder it was given in, which `in_project` leaves."""
+    import shlex
+
+    try:
+        commands = [shlex.split(value) for value in values]
+    except ValueError as error:
+        raise click.BadParameter(f"{error} in {' '.join(values)}") from None
+    if not all(commands):
+        raise click.BadParameter("the command is empty: give one, such as `python server.py`")
+    return [(words, Path.cwd()) for words in commands]
+
+
+def _visible(text: str) -> str:
+    """Text that comes from elsewhere, for a terminal: what steers one is shown and not sent."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def _approved(call: str) -> bool:
+    """Ask the person on the terminal; without one, no."""
+    if not sys.stdin.isatty():
+        print(f"llmm: not approved, since there is no terminal to ask on: {_visible(call)}", file=sys.stderr)
+        return False
+    return click.confirm(f"  run     {_visible(call)}?", default=False, err=True)
+
+
 @llmm.command()
 @click.argument("task")
+@click.option("--mcp", "mcp_", multiple=True, metavar="COMMAND", callback=_commands, help="MCP server to start.")
+@click.option("--server", metavar="URL", help="Ask an OpenAI-compatible server; its key is read from LLMM_API_KEY.")
+@click.option("--model", metavar="NAME", help="Of the model on that server.")
+@click.option("--yes", is_flag=True, help="Approve every call that may change something.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the trace to this file.")
 @as_json
 @in_project
-def agent(task: str, save: Path | None, json_: bool) -> None:
-    """Do TASK with the tuned model and its tools: calculator, search_docs, signature, python."""
+def agent(
+    task: str,
+    mcp_: list[tuple[list[str], Path]],
+    server: str | None,
+    model: str | None,
+    yes: bool,
+    save: Path | None,
+    json_: bool,
+) -> None:
+    """Do TASK with the tuned model and its tools: calculator, search_docs, signature, python.
+
+    --mcp adds the tools of an MCP server, as in --mcp "python server.py"; it may be given more than once. A call of a
+    tool that is not marked as reading only is shown and waits for a yes. The tuned model was never trained on such
+    tools: the grammar keeps its calls valid, not sensible. --server with --model lets another model decide.
+    """
     if not task.strip():
         raise UserError("the task is empty: give one, such as `llmm agent 'what is 12 times 7?'`")
-    from agents.tool_agent.agent import run_agent
+    if (server is None) != (model is None):
+        raise click.UsageError("--server and --model go together")
+    if mcp_ or server is not None:
+        import os
 
-    trace = run_agent(task)
+        from agents.tool_agent.extended import ModelServer, run_extended
+
+        chosen = None if server is None else ModelServer(server, str(model), os.environ.get("LLMM_API_KEY"))
+        trace = run_extended(task, mcp_, chosen, (lambda _: True) if yes else _approved)
+    else:
+        from agents.tool_agent.agent import run_agent
+
+        trace = run_agent(task)
     if save is not None:
         trace.save(save)
     if json_:
@@ -184,9 +237,9 @@ def agent(task: str, save: Path | None, json_: bool) -> None:
         return
     for step in trace.steps:
         if step.role == "tool_call":
-            print(f"  call    {step.text}")
-            print(f"  result  {step.result}")
-    print(trace.answer or f"no answer: the run ended because of {trace.stop}")
+            print(f"  call    {_visible(step.text)}")
+            print(f"  result  {_visible(str(step.result))}")
+    print(_visible(trace.answer) or f"no answer: the run ended because of {trace.stop}")
 
 
 @llmm.command()

@@ -1,0 +1,75 @@
+"""The agent with more than it was made with: tools of MCP servers, and a model behind a server in place of ours.
+
+Whatever decides the turns, calls that may change something wait for `ask` (approval.py). Our own model was never tuned
+on foreign tools: the grammar holds its calls to their schemas, but which tool it takes is little better than chance.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.tool_agent.agent import load_agent, load_search
+from agents.tool_agent.approval import guarded
+from agents.tool_agent.json_schema import check_grammar
+from agents.tool_agent.loop import Limits, run_tasks
+from agents.tool_agent.mcp_tools import McpServer, McpTool
+from agents.tool_agent.policy import ModelPolicy, Policy
+from agents.tool_agent.server_policy import SERVER_LIMITS, ServerPolicy
+from agents.tool_agent.tools import Toolbox, make_toolbox
+from agents.tool_agent.trace import Trace
+from llmm import paths
+from llmm.corpus import load_objects
+from llmm.errors import UserError
+
+OWN_LIMITS = Limits(seconds=600)  # there is a person to wait for
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """An OpenAI-compatible server, one of its models, and the key if it wants one."""
+
+    base_url: str
+    model: str
+    key: str | None = None
+
+
+def run_extended(
+    task: str, commands: Sequence[tuple[Sequence[str], Path]], server: ModelServer | None, ask: Callable[[str], bool]
+) -> Trace:
+    """Do `task` with the project's tools and those of the MCP servers that (command, folder) start.
+
+    Raises UserError where an artifact, a server or one of its tools cannot be used.
+    """
+    with ExitStack() as stack:
+        servers = [stack.enter_context(McpServer(command, cwd=folder)) for command, folder in commands]
+        policy: Policy
+        if server is None:
+            agent = load_agent()
+            tools = with_servers(agent.tools, servers)
+            check_grammar((tool for tool in tools.tools.values() if isinstance(tool, McpTool)), agent.policy.codec)
+            policy = ModelPolicy(agent.policy.model, agent.policy.codec, list(tools.tools.values()))
+        else:
+            tools = with_servers(make_toolbox(load_search(), load_objects(paths.CORPUS)), servers)
+            policy = ServerPolicy(server.base_url, server.model, list(tools.tools.values()), server.key)
+        limits = OWN_LIMITS if server is None else SERVER_LIMITS
+        return run_tasks([(task, ())], policy, guarded(tools, effects_of(tools), ask), limits)[0]
+
+
+def with_servers(tools: Toolbox, servers: Sequence[McpServer]) -> Toolbox:
+    """`tools` and those of the servers. Raises UserError where two have one name."""
+    together = dict(tools.tools)
+    for server in servers:
+        for tool in server.tools:
+            if tool.name in together:
+                raise UserError(
+                    f"the MCP server `{server.command}` offers a tool {tool.name!r}, but there is one of that name: "
+                    "leave one of the two out"
+                )
+            together[tool.name] = tool
+    return Toolbox(list(together.values()))
+
+
+def effects_of(tools: Toolbox) -> set[str]:
+    """The names of the tools whose calls may change something."""
+    return {name for name, tool in tools.tools.items() if isinstance(tool, McpTool) and tool.effect}
