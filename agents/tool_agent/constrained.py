@@ -93,7 +93,7 @@ def conditional(law: Law, masks: TokenMasks, state: int, onwards: Law) -> Law:
     return normalised
 
 
-def effective_sample_size(log_weights: Sequence[float]) -> float:
+def effective_sample_size(log_weights: Sequence[float] | Law) -> float:
     """(Σ w)² / Σ w²: as many draws from the right law would say as much, (3.6). From 1 to the number of draws."""
     logs = np.asarray(log_weights, dtype=np.float64)
     weights = np.exp(logs - logs.max())

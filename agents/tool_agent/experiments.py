@@ -19,11 +19,10 @@ from agents.tool_agent.constrained import (
     Chain,
     completion,
     conditional,
-    effective_sample_size,
     log_weight,
 )
 from agents.tool_agent.pass_k import reliability
-from agents.tool_agent.regular import DEAD, compile_regex
+from agents.tool_agent.regular import DEAD, Automaton, compile_regex
 from agents.tool_agent.small_agent import Job, jobs, nats_after, run, tools
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one
 from agents.tool_agent.tools import ToolError
@@ -54,7 +53,7 @@ LANGUAGES = {
     "ends in 37": "[0-9]{0,3}37",
     "two numbers": "[0-9]{1,2}[+*-][0-9]{1,2}",
 }
-DRAWS, CANDIDATES = 2000, (1, 4, 16, 64)
+DRAWS, CANDIDATES = 2000, (1, 4, 16, 64, 256, 1024)
 
 
 def mask_laws(figures: Path) -> Record:
@@ -64,23 +63,21 @@ def mask_laws(figures: Path) -> Record:
     resampled: dict[str, dict[int, list[float]]] = {}
     for name, expression in LANGUAGES.items():
         masks = TokenMasks(compile_regex(expression), ALPHABET)
-        texts, q, p, logs = _enumerated(chain, masks)
+        _, q, p, logs = _enumerated(chain, masks)
         language = p.sum()
         right = p / language
         rows[name] = {
             "language": float(language),
             "divergence": float((q * np.log(q / right)).sum()),
-            "variation": float(np.abs(q - right).sum() / 2),
+            "variation": _variation(q, right),
+            "sample_size": float(language**2 / (q @ np.exp(2 * logs))),
         }
         resampled[name] = {count: [] for count in CANDIDATES}
-        shares = []
         for seed in SEEDS:
             generator = np.random.default_rng(seed)
-            drawn = generator.choice(len(texts), DRAWS, p=q)
-            shares.append(effective_sample_size(logs[drawn]) / DRAWS)
             for count in CANDIDATES:
                 resampled[name][count].append(_variation(_resampled(q, logs, count, generator), right))
-        rows[name]["sample_size"] = statistics.fmean(shares)
+    noise = _noise_floor(chain)
     metrics = {
         "languages": {_key(name): row for name, row in rows.items()},
         "resampled": {
@@ -88,15 +85,15 @@ def mask_laws(figures: Path) -> Record:
             for name, by_count in resampled.items()
         },
         "worst": max(row["variation"] for row in rows.values()),
-        "noise": _noise_floor(chain),
+        "noise": noise,
     }
     return Record(
         objective="A mask makes every text valid. From which law are the texts drawn, and what brings them back to the "
         "model's own?",
-        setup="A chain of characters with the frequencies of 4,000 expressions such as 12+345; five languages, all of "
-        "whose texts are enumerated. Divergence and total variation of the masked law from the conditional one. "
-        f"Effective sample size of {DRAWS:,} draws, as a share; total variation of {DRAWS:,} texts each chosen by its "
-        "weight among so many masked draws. Seeds 0, 1, 2.",
+        setup="A chain of characters with the frequencies of 4,000 expressions such as 12+345; five languages, all "
+        "of whose texts are enumerated. Divergence and total variation of the masked law from the conditional one; "
+        f"what a masked draw is worth, (E w)² / E w². Total variation of {DRAWS:,} texts, each chosen by its weight "
+        "among so many masked draws: seeds 0, 1, 2.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(
@@ -110,13 +107,14 @@ def mask_laws(figures: Path) -> Record:
                 for name, row in rows.items()
             ]
         ),
-        figure=plots.mask_laws(rows, resampled, metrics["noise"], figures / "mask_laws.svg"),
-        found="Where the constraint stands at the beginning the masked law is nearly the right one (total variation "
-        "{languages[first_digit_9][variation]:.3f}). Where it stands at the end it is off by "
-        "{languages[ends_in_37][variation]:.2f} (ending in 37) and {languages[ends_in_0_or_5][variation]:.2f} (in 0 or "
-        "5). Choosing among 16 masked draws by weight takes the former to "
-        "{resampled[ends_in_37][of_16][mean]:.2f}, among 64 to {resampled[ends_in_37][of_64][mean]:.2f}; as many exact "
-        "draws lie at {noise:.2f}.",
+        figure=plots.mask_laws(rows, resampled, noise, figures / "mask_laws.svg"),
+        found="Where all texts have three digits the masked law is off by {languages[three_digits][variation]:.2f}, "
+        "in total variation; where they begin with a 9 and may be of any length up to four, by "
+        "{languages[first_digit_9][variation]:.2f}; where they end in 0 or 5, by "
+        "{languages[ends_in_0_or_5][variation]:.2f}; in 37, by {languages[ends_in_37][variation]:.2f}, and a draw is "
+        "worth {languages[ends_in_37][sample_size]:.1%} of one. Choosing among 16 masked draws by weight takes the "
+        "last to {resampled[ends_in_37][of_16][mean]:.2f}, among 1,024 to {resampled[ends_in_37][of_1024][mean]:.2f}; "
+        "as many exact draws lie at {noise:.2f}.",
         negative="A chain forgets all but the last character, and so cannot plan for what the grammar will ask; a "
         "large model can, and may be distorted less. Nothing here says that the distortion makes answers worse, only "
         "that they are not the model's.",
@@ -231,14 +229,13 @@ def mask_cost(figures: Path) -> Record:
                 "allowed": allowed / len(states),
             }
         )
-    forced, written = _forced(TokenMasks(compile_regex(_JOB_CALL), small_agent.token_bytes()))
+    forced = _forced(compile_regex(_JOB_CALL))
     metrics = {
         "states": len(automaton.accepting),
         "sizes": {f"v_{row['vocabulary']}": row for row in rows},
         "saved": [row["alone"] / row["together"] for row in rows],
         "saved_at_most": rows[-1]["alone"] / rows[-1]["together"],
-        "forced": forced / written,
-        "tokens_a_call": written / len(jobs(60, 0)),
+        "forced": forced,
     }
     return Record(
         objective="A mask asks every token of the vocabulary. How many bytes are read for it, and how often is the "
@@ -262,8 +259,9 @@ def mask_cost(figures: Path) -> Record:
         ),
         figure=plots.mask_cost(rows, figures / "mask_cost.svg"),
         found="With 4,096 tokens a state costs {sizes[v_4096][alone]:,.0f} edges token by token and "
-        "{sizes[v_4096][together]:,.0f} along the tree, {saved_at_most:.2f} times fewer. Of {tokens_a_call:.1f} "
-        "tokens of a call {forced:.0%} are forced.",
+        "{sizes[v_4096][together]:,.0f} along the tree, {saved_at_most:.2f} times fewer. Of the bytes of a call "
+        "{forced[bytes]:.0%} are forced, of its tokens {forced[tokens_of_forced_bytes]:.0%} consist of such bytes, "
+        "and {forced[tokens]:.0%} are the only ones allowed.",
         negative="Both grow with the vocabulary; what makes a mask cheap is that a state is met again, and then costs "
         "nothing. A grammar with memory, such as nested brackets, has no finite set of states.",
     )
@@ -275,18 +273,28 @@ _JOB_CALL = (
 )
 
 
-def _forced(masks: TokenMasks) -> tuple[int, int]:
-    """Forced tokens, and all tokens, of sixty right calls as the tokenizer spells them."""
-    forced = written = 0
+def _forced(automaton: Automaton) -> dict[str, float]:
+    """Of sixty right calls as the tokenizer spells them: bytes that were forced, tokens all of whose bytes were, and
+    tokens that were the only ones allowed."""
+    masks, tokens = TokenMasks(automaton, small_agent.token_bytes()), small_agent.token_bytes()
+    counts = dict.fromkeys(("bytes", "forced_bytes", "tokens", "tokens_of_forced_bytes", "forced_tokens"), 0)
     for made in jobs(60, 0):
         state = 0
         for token in small_agent.codec().text_ids(made.call):
-            forced += masks.forced(state) == token
-            written += 1
-            state = int(masks.reached(state)[token])
-            if state == DEAD:
-                raise ValueError(f"{made.call} is not in the language")
-    return forced, written
+            counts["forced_tokens"] += int(masks.allowed(state).sum()) == 1
+            forced = 0
+            for byte in tokens[token]:
+                forced += len(automaton.forced(state)) > 0
+                state = int(automaton.table[state, byte])
+            counts["tokens"] += 1
+            counts["bytes"] += len(tokens[token])
+            counts["forced_bytes"] += forced
+            counts["tokens_of_forced_bytes"] += forced == len(tokens[token])
+    return {
+        "bytes": counts["forced_bytes"] / counts["bytes"],
+        "tokens_of_forced_bytes": counts["tokens_of_forced_bytes"] / counts["tokens"],
+        "tokens": counts["forced_tokens"] / counts["tokens"],
+    }
 
 
 # --- learning to call -------------------------------------------------------------------------------------------------
@@ -310,6 +318,7 @@ def learning_to_call(figures: Path) -> Record:
             curves[name].append(values)
     steps = [small_agent.STEPS * (i + 1) // 10 for i in range(10)]
     last = {name: [values[-1] for values in runs] for name, runs in curves.items()}
+    means = {name: _mean_curve(runs) for name, runs in curves.items()}
     metrics = {
         "steps": steps,
         "curves": {
@@ -336,7 +345,7 @@ def learning_to_call(figures: Path) -> Record:
         seeds=SEEDS,
         ablation=round_metrics(
             [
-                {"changed": f"{step} steps", **{name: values[i] for name, values in metrics["curves"].items()}}
+                {"changed": f"{step} steps", **{name: values[i] for name, values in means.items()}}
                 for i, step in enumerate(steps)
             ]
         ),

@@ -42,6 +42,15 @@ class Automaton:
         state = self.run(text)
         return state != DEAD and bool(self.accepting[state])
 
+    def forced(self, state: int) -> bytes:
+        """What has to come next, whatever the text will be: bytes, as long as there is only one and the text may not
+        end. A language of one endless word does not exist, so this ends."""
+        written = bytearray()
+        while not self.accepting[state] and len(only := np.flatnonzero(self.table[state] != DEAD)) == 1:
+            written.append(int(only[0]))
+            state = int(self.table[state, only[0]])
+        return bytes(written)
+
 
 def compile_regex(pattern: str) -> Automaton:
     """The automaton of `pattern`, which a text must match from its first byte to its last.

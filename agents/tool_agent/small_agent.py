@@ -186,7 +186,7 @@ def train(seed: int, injected: float = 0.0, steps: int = STEPS) -> Iterator[tupl
     model.init_weights(torch.Generator().manual_seed(seed))
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
-    optimizers = [
+    optimizers: list[torch.optim.Optimizer] = [
         Muon(matrices, lr=0.02, newton_schulz_steps=2, norm="schatten4"),
         AdamW([p for p in model.parameters() if id(p) not in chosen], lr=0.01),
     ]

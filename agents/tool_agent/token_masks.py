@@ -39,11 +39,6 @@ class TokenMasks:
         """Whether the text may end here."""
         return bool(self.automaton.accepting[state])
 
-    def forced(self, state: int) -> int | None:
-        """The only token that may come, None where there are several or the text may end: no model need be asked."""
-        allowed = np.flatnonzero(self.allowed(state))
-        return int(allowed[0]) if len(allowed) == 1 and not self.may_end(state) else None
-
     def _follow(self, node: "_Node", state: int, found: npt.NDArray[np.int32]) -> None:
         waiting = [(node, state)]
         while waiting:
