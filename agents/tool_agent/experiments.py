@@ -305,6 +305,7 @@ JUDGED = 120
 def learning_to_call(figures: Path) -> Record:
     """What is learnt first, the form of a call or its content; and what the mask adds at each stage."""
     curves: dict[str, list[list[float]]] = {"valid": [], "exact": [], "masked": []}
+    new_tool: dict[str, list[float]] = {"chosen": [], "exact": []}
     steps: list[int] = []
     for seed in SEEDS:
         asked = jobs(JUDGED, seed)
@@ -316,6 +317,10 @@ def learning_to_call(figures: Path) -> Record:
             rows["masked"].append(_exact(run(model, asked), asked))
         for name, values in rows.items():
             curves[name].append(values)
+        unseen = small_agent.new_tool_jobs(JUDGED // 3, seed)
+        traces = run(history(seed, 0.0)[-1], unseen, toolbox=small_agent.with_a_new_tool(tools({})))
+        new_tool["chosen"].append(statistics.fmean(trace.steps[0].tool == "delete" for trace in traces))
+        new_tool["exact"].append(_exact(traces, unseen))
     steps = [small_agent.STEPS * (i + 1) // 10 for i in range(10)]
     last = {name: [values[-1] for values in runs] for name, runs in curves.items()}
     means = {name: _mean_curve(runs) for name, runs in curves.items()}
@@ -333,6 +338,7 @@ def learning_to_call(figures: Path) -> Record:
                 for with_mask, without in zip(curves["masked"], curves["exact"], strict=True)
             ]
         ),
+        "new_tool": {name: spread(values) for name, values in new_tool.items()},
         "mask_gain_at_the_end": spread([m - e for m, e in zip(last["masked"], last["exact"], strict=True)]),
     }
     return Record(
@@ -340,7 +346,8 @@ def learning_to_call(figures: Path) -> Record:
         "still good for then?",
         setup=f"{WORLD}. After every tenth of {small_agent.STEPS} steps, {JUDGED} held-out tasks of other values, "
         "greedily, with and without the grammar (which also copies the numbers of a calculation from the question). "
-        "Valid: the text fits a tool's schema. Exact: the right call in every character. Seeds 0, 1, 2.",
+        f"Valid: the text fits a tool's schema. Exact: the right call in every character. At the end, {JUDGED // 3} "
+        "tasks for a fourth tool, which the grammar admits. Seeds 0, 1, 2.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(
@@ -355,7 +362,9 @@ def learning_to_call(figures: Path) -> Record:
         "{last[masked][mean]:.0%}. Averaged over training the grammar adds {mask_gain[mean]:+.3f} exact calls (sd "
         "{mask_gain[sd]:.3f}).",
         negative="Validity says next to nothing about a model: with a grammar it is 100% from the first step on. The "
-        "grammar's gain at the end is {mask_gain_at_the_end[mean]:+.3f} (sd {mask_gain_at_the_end[sd]:.3f}).",
+        "grammar's gain at the end is {mask_gain_at_the_end[mean]:+.3f} (sd {mask_gain_at_the_end[sd]:.3f}). A tool "
+        "that no trace has called is chosen in {new_tool[chosen][mean]:.0%} of the tasks that want it: no description "
+        "of a tool is read, and calling is not learnt in general.",
     )
 
 

@@ -98,6 +98,22 @@ def _calculate(arguments: CalculatorArguments) -> str:
         raise ToolError(str(error)) from None
 
 
+def with_a_new_tool(toolbox: Toolbox) -> Toolbox:
+    """The same tools and one that no trace has called."""
+    new = Tool("delete", "Delete a note.", NoteArguments, lambda arguments: "done")
+    return Toolbox([*toolbox.tools.values(), new])
+
+
+def new_tool_jobs(count: int, seed: int) -> list[Job]:
+    """Tasks for it, of numbers that `train` leaves out; "read" is the kind that they are nearest to."""
+    frames = ("delete note {a}", "remove note {a}", "throw note {a} away")
+    asked = [made for made in jobs(3 * count, seed) if made.kind == "read"]
+    return [
+        Job("read", frames[i % 3].format(a=made.number), call_text("delete", {"number": made.number}))
+        for i, made in enumerate(asked)
+    ]
+
+
 def draw(kind: Kind, rng: random.Random, injected: float = 0.0) -> Job:
     """A task; a note holds, with probability `injected`, an order in the words of a user instead of a remark."""
     a, b = (str(rng.randint(1, 999)) for _ in range(2))
