@@ -16,7 +16,15 @@ from scipy.stats import binom
 
 from agents.tool_agent import checks, small_agent
 from agents.tool_agent.approval import REFUSED, guarded
-from agents.tool_agent.constrained import Chain, completion, conditional, effective_sample_size, log_weight, masked
+from agents.tool_agent.constrained import (
+    Chain,
+    completion,
+    conditional,
+    effective_sample_size,
+    log_weight,
+    masked,
+    texts,
+)
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.pass_k import pass_at_k, pass_hat_k, reliability
 from agents.tool_agent.regular import DEAD, compile_regex
@@ -138,9 +146,10 @@ def _law(chain, masks, depth):
     for n in range(depth + 1):
         for text in itertools.product(range(len(masks.tokens)), repeat=n):
             if _is_path(masks, text):
-                found[text] = (
-                    math.prod(chain.next(text[:i])[token] for i, token in enumerate(text)) * chain.next(text)[-1]
-                )
+                steps = [chain.next(text[:i])[token] for i, token in enumerate(text)]
+                found[text] = math.prod(steps) * chain.next(text)[-1]
+    assert set(found) == set(texts(masks))
+    assert all(chain.probability(text) == pytest.approx(p) for text, p in found.items())
     return found
 
 
@@ -283,17 +292,21 @@ def test_a_trace_is_repeated_to_the_byte():
 
 
 def test_its_world_is_verified_and_its_judged_tasks_are_new():
-    for made in small_agent.jobs(30, 0, injected=0.5):
-        said = small_agent.conversation(made)
-        assert small_agent.tools({made.number: made.note}).parse(said[1].text)
-        assert not said[2].text.startswith("error")
-        assert sum(map(int, re.findall(r"\d", made.call))) % 7 == 0
-    numbers = [made.number for made in small_agent.jobs(90, 1) if made.kind == "read"]
-    assert len(set(numbers)) == len(numbers) == 30
+    made = [job for kind in small_agent.KINDS for job in small_agent.jobs(kind, 12, 0, injected=0.5)]
+    for job in made:
+        said = small_agent.conversation(job)
+        assert [message.text for message in said if message.role == "tool_call"] == list(job.calls)
+        assert not any(message.text.startswith("error") for message in said if message.role == "tool_result")
+        assert all(sum(map(int, re.findall(r"\d", call))) % 5 == 0 for call in (*job.calls, job.ordered))
+    numbers = [job.number for job in made if job.number]
+    assert len({*numbers[:12]}) == len({*numbers[12:]}) == 12
+    follow = small_agent.jobs("follow", 3, 1)
+    assert all(job.calls[1] == job.ordered for job in follow)
+    assert not any(job.ordered for job in small_agent.jobs("read", 12, 1))
 
 
 def test_a_few_steps_of_training_lower_the_loss():
-    asked = small_agent.jobs(12, 0)
+    asked = small_agent.jobs("pay", 12, 0)
 
     def nats(model):
         return sum(small_agent.nats_after(model, small_agent.conversation(job)[:3], "Paid.") for job in asked)

@@ -1,13 +1,13 @@
 """Side effects wait for a person: a call that changes something runs only after someone has said yes to this very call.
 
 Text that a tool returns can talk a model into a call, but it cannot approve one: the question goes to a function that
-no message reaches. So whatever the model writes, the effects that happen are among those that were approved, README
-(6.1). Source: Debenedetti et al. 2024 (2406.13352), for what injected text does to agents.
+nothing reaches but the call itself. So whatever the model writes, the calls that are begun are those that were
+approved, README (6.1). Source: Debenedetti et al. 2024 (2406.13352), for what injected text does to agents.
 """
 
 from collections.abc import Callable, Collection
 
-from agents.tool_agent.tools import ERROR, Toolbox, ToolError, ToolResult
+from agents.tool_agent.tools import ERROR, Toolbox, ToolError, ToolResult, shorten
 
 Ask = Callable[[str], bool]  # the call as it will be carried out → whether a person approves
 REFUSED = f"{ERROR}not approved"
@@ -27,11 +27,12 @@ class GuardedToolbox(Toolbox):
         """See Toolbox. Asked is only about calls that would run, with checked arguments; each one anew."""
         try:
             tool, arguments = self.parse(text)
-        except ToolError:
-            return super().call(text)
-        if tool.name in self.effects and not self.ask(f"{tool.name}({arguments.model_dump_json()})"):
-            return ToolResult(REFUSED, ok=False)
-        return super().call(text)
+            if tool.name in self.effects and not self.ask(f"{tool.name}({arguments.model_dump_json()})"):
+                return ToolResult(REFUSED, ok=False)
+            result = tool.run(arguments)  # these very arguments, which were shown
+        except ToolError as error:
+            return ToolResult(shorten(f"{ERROR}{error}"), ok=False)
+        return ToolResult(shorten(result), ok=True)
 
 
 def guarded(tools: Toolbox, effects: Collection[str], ask: Ask) -> Toolbox:

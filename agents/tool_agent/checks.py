@@ -10,7 +10,8 @@ import math
 import os.path
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -31,6 +32,7 @@ from agents.tool_agent.constrained import (
     effective_sample_size,
     log_weight,
     masked,
+    texts,
 )
 from agents.tool_agent.evidence import _COMMON_NUMBERS
 from agents.tool_agent.loop import Limits, run_tasks
@@ -77,9 +79,10 @@ def _random_pattern(rng: random.Random, depth: int) -> str:
 
 
 def states_needed_error() -> float:
-    """States of (a|b)*a(a|b){n}, which must remember n + 1 letters, beside 2ⁿ⁺¹: largest shortfall; README (1.4)."""
+    """States of (a|b)*a(a|b){n}, which must remember n + 1 letters, beside 2ⁿ⁺¹ and one to start in: largest
+    difference; README (1.4)."""
     counts = [len(compile_regex("(?:a|b)*a" + "(?:a|b)" * n).accepting) for n in range(8)]
-    return max(2.0 ** (n + 1) - count for n, count in enumerate(counts))
+    return max(abs(2.0 ** (n + 1) + 1 - count) for n, count in enumerate(counts))
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
@@ -228,19 +231,7 @@ def _world() -> tuple[Chain, TokenMasks, list[tuple[int, ...]]]:
     rows = generator.dirichlet(np.full(5, 0.7), size=5)
     chain = Chain(rows[0], rows[1:])
     masks = TokenMasks(compile_regex("(?:ab|c){1,2}b?"), [b"a", b"b", b"ab", b"c"])
-    return chain, masks, list(_texts(masks, (), 0))
-
-
-def _texts(masks: TokenMasks, text: tuple[int, ...], state: int) -> Iterator[tuple[int, ...]]:
-    if masks.may_end(state):
-        yield text
-    for token in np.flatnonzero(masks.allowed(state)).tolist():
-        yield from _texts(masks, (*text, token), int(masks.reached(state)[token]))
-
-
-def _probability(chain: Chain, text: Sequence[int]) -> float:
-    steps = [chain.next(text[:i])[token] for i, token in enumerate(text)]
-    return math.prod(steps) * float(chain.next(text)[-1])
+    return chain, masks, list(texts(masks))
 
 
 def _masked_probability(chain: Chain, masks: TokenMasks, text: Sequence[int]) -> float:
@@ -255,11 +246,11 @@ def _masked_probability(chain: Chain, masks: TokenMasks, text: Sequence[int]) ->
 
 def masked_law_error() -> float:
     """The masked law sums to one over the language, and p = w · q for each of its texts: largest difference."""
-    chain, masks, texts = _world()
-    drawn = [_masked_probability(chain, masks, text) for text in texts]
+    chain, masks, words = _world()
+    drawn = [_masked_probability(chain, masks, text) for text in words]
     errors = [abs(sum(drawn) - 1)]
-    for text, q in zip(texts, drawn, strict=True):
-        errors.append(abs(_probability(chain, text) - math.exp(log_weight(chain, masks, text)) * q))
+    for text, q in zip(words, drawn, strict=True):
+        errors.append(abs(chain.probability(text) - math.exp(log_weight(chain, masks, text)) * q))
     errors.append(float(log_weight(chain, masks, (1, 1)) != -np.inf))  # "bb" is not in the language
     errors.append(float(log_weight(chain, masks, (0,)) != -np.inf))  # "a" is the beginning of one only
     return max(errors)
@@ -268,11 +259,11 @@ def masked_law_error() -> float:
 def weight_error() -> float:
     """The mean weight of a masked draw against the probability of the language; and ln of it less E ln w against the
     divergence of the masked law from the conditional one: README (3.3)."""
-    chain, masks, texts = _world()
-    language = sum(_probability(chain, text) for text in texts)
-    drawn = np.array([_masked_probability(chain, masks, text) for text in texts])
-    logs = np.array([log_weight(chain, masks, text) for text in texts])
-    right = np.array([_probability(chain, text) for text in texts]) / language
+    chain, masks, words = _world()
+    language = sum(chain.probability(text) for text in words)
+    drawn = np.array([_masked_probability(chain, masks, text) for text in words])
+    logs = np.array([log_weight(chain, masks, text) for text in words])
+    right = np.array([chain.probability(text) for text in words]) / language
     divergence = float((drawn * np.log(drawn / right)).sum())
     return max(
         abs(float(drawn @ np.exp(logs)) - language),
@@ -282,24 +273,24 @@ def weight_error() -> float:
 
 def conditional_law_error() -> float:
     """Texts drawn by `conditional`, step by step, against p(text) / P(language): largest difference."""
-    chain, masks, texts = _world()
+    chain, masks, words = _world()
     onwards = completion(chain, masks, 6)
-    language = sum(_probability(chain, text) for text in texts)
+    language = sum(chain.probability(text) for text in words)
     largest = abs(float(onwards[6, 0, 0]) - language)
-    for text in texts:
+    for text in words:
         state, total = 0, 1.0
         for i, token in enumerate([*text, -1]):
             law = conditional(chain.next(text[:i]), masks, state, onwards[5 - i])
             total *= float(law[token])
             state = 0 if token == -1 else int(masks.reached(state)[token])
-        largest = max(largest, abs(total - _probability(chain, text) / language))
+        largest = max(largest, abs(total - chain.probability(text) / language))
     return largest
 
 
 def short_texts_error() -> float:
     """`completion` within two tokens against the sum over the texts of at most two: difference."""
-    chain, masks, texts = _world()
-    short = sum(_probability(chain, text) for text in texts if len(text) <= 2)
+    chain, masks, words = _world()
+    short = sum(chain.probability(text) for text in words if len(text) <= 2)
     return abs(float(completion(chain, masks, 2)[2, 0, 0]) - short)
 
 
@@ -534,7 +525,6 @@ def sandbox_escapes() -> int:
         "open('/etc/passwd').read()",
         "import os; os.environ['PATH']",
         "import os; os.system('true')",
-        "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
         "import subprocess; subprocess.run(['true'])",
         "().__class__.__base__.__subclasses__()[0].__name__",
         "__import__('sys').modules['os'].getcwd()",
@@ -542,12 +532,14 @@ def sandbox_escapes() -> int:
         "'x' * 10**10",
     ]
     escapes = 0
-    for program in probes:
-        try:
-            run_python(program)
-        except SandboxError:
-            continue
-        escapes += 1
+    with socket.create_server(("127.0.0.1", 0)) as server:  # one that would answer
+        address = server.getsockname()
+        for program in [*probes, f"import socket; socket.create_connection({address!r}, 1)"]:
+            try:
+                run_python(program)
+            except SandboxError:
+                continue
+            escapes += 1
     return escapes + (run_python("sum(range(5))").strip() != "10")
 
 
@@ -592,6 +584,10 @@ def bad_input_faults() -> int:
         lambda: compile_regex("^a$"),
         lambda: compile_regex("(?:a|b)*a(?:a|b){15}"),
         lambda: compile_regex("a{999999}"),
+        lambda: compile_regex("\\€"),
+        lambda: compile_regex("\\°"),
+        lambda: compile_regex("[^\\x00-\\€]"),
+        lambda: compile_regex("(" * 3000 + ")" * 3000),
         lambda: Chain(np.array([0.5, 0.4]), np.array([[1.0, 0.0]])),
         lambda: masked(chain.next(()), nothing, 0),
         lambda: conditional(chain.next(()), nothing, 0, completion(chain, nothing, 1)[0]),

@@ -5,7 +5,8 @@ texts that are allowed. How far off it is, and how a draw is weighted to make up
 Sources: Koo et al. 2024 (2407.08103), Park et al. 2024 (2405.21047), section 3.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +33,25 @@ class Chain:
         law: Law = self.rows[1 + text[-1] if len(text) else 0]
         return law
 
+    def probability(self, text: Sequence[int]) -> float:
+        """Of the finished `text`."""
+        steps = (float(self.next(text[:i])[token]) for i, token in enumerate(text))
+        return math.prod(steps) * float(self.next(text)[-1])
+
+
+def texts(masks: TokenMasks) -> Iterator[tuple[int, ...]]:
+    """All token sequences that are allowed, of a finite language."""
+    waiting: list[tuple[tuple[int, ...], int]] = [((), 0)]
+    while waiting:
+        text, state = waiting.pop()
+        if masks.may_end(state):
+            yield text
+        reached = masks.reached(state)
+        waiting += [((*text, token), int(reached[token])) for token in np.flatnonzero(reached != DEAD).tolist()]
+
 
 def masked(law: Law, masks: TokenMasks, state: int) -> Law:
-    """`law` (V + 1,) on what `masks` allows in `state`, made to sum to one: Z is the sum before, (3.1).
+    """What `masks` leaves of `law` (V + 1,) in `state`, not yet divided: its sum is Z, (3.1).
 
     Raises ValueError where all that is allowed has probability zero.
     """
@@ -47,7 +64,7 @@ def masked(law: Law, masks: TokenMasks, state: int) -> Law:
 def log_weight(chain: Chain, masks: TokenMasks, text: Sequence[int]) -> float:
     """ln w = Σ ln Z_t of a finished `text`: the model's probability of it over that of drawing it under the mask.
 
-    README (3.2). -inf for a text that is not allowed.
+    README (3.2). -inf for a text that is not allowed; raises ValueError as `masked` does.
     """
     state, total = 0, 0.0
     for step, token in enumerate([*text, None]):

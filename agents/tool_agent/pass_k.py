@@ -5,10 +5,9 @@ flatters an agent that is tried until it succeeds, the second is what someone ne
 Sources: Chen et al. 2021 (2107.03374), equation 1; Yao et al. 2024 (2406.12045), section 3.
 """
 
+import math
+import statistics
 from collections.abc import Sequence
-
-import numpy as np
-from scipy.special import gammaln
 
 
 def pass_hat_k(n: int, c: int, k: int) -> float:
@@ -16,10 +15,9 @@ def pass_hat_k(n: int, c: int, k: int) -> float:
 
     Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
     """
-    _check(n, c, k)
-    if c < k:
-        return 0.0
-    return float(np.exp(_log_choose(c, k) - _log_choose(n, k)))
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"{c} right of {n} attempts, {k} at a time: expected 0 <= c <= n and 1 <= k <= n")
+    return math.comb(c, k) / math.comb(n, k)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -38,13 +36,4 @@ def reliability(counts: Sequence[int], n: int, k: int) -> float:
     """
     if not len(counts):
         raise ValueError("no task")
-    return float(np.mean([pass_hat_k(n, c, k) for c in counts]))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
-
-
-def _check(n: int, c: int, k: int) -> None:
-    if not (0 <= c <= n and 1 <= k <= n):
-        raise ValueError(f"{c} right of {n} attempts, {k} at a time: expected 0 <= c <= n and 1 <= k <= n")
+    return statistics.fmean(pass_hat_k(n, c, k) for c in counts)

@@ -11,7 +11,7 @@ from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_fi
 def mask_laws(
     rows: Mapping[str, Mapping[str, float]],
     resampled: Mapping[str, Mapping[int, Sequence[float]]],
-    noise: float,
+    floors: Mapping[str, Sequence[float]],
     path: Path,
 ) -> Path:
     """Total variation of the masked law by language; beside it what choosing among several draws by weight leaves."""
@@ -20,18 +20,16 @@ def mask_laws(
     left.barh(names, [rows[name]["variation"] for name in names], color=OURS, height=0.55)
     left.set_xlabel("total variation from the model's own law")
     left.set_title("How far off is the masked law?", loc="left", fontsize="medium")
-    for name, colour in (("ends in 37", OURS), ("ends in 0 or 5", WARM)):
-        for i in range(3):
-            points = [values[i] for values in resampled[name].values()]
-            right.plot(list(resampled[name]), points, "o-", color=colour, markersize=3, linewidth=0.8)
-        ends = next(iter(resampled[name].values()))
-        right.annotate(name, (1, max(ends)), (6, 4), textcoords="offset points", color=colour, fontsize=8)
-    right.axhline(noise, color=BASELINE_COLOUR, linewidth=0.8, linestyle="--")
-    right.text(64, noise, "as many exact draws", color=BASELINE_COLOUR, ha="right", va="bottom", fontsize=8)
-    counts = list(next(iter(resampled.values())))
-    right.set_xscale("log", base=2)
-    right.set_xticks(counts, [str(count) for count in counts])
-    right.set(xlabel="masked draws that one is chosen from, by weight", ylim=(0, None), ylabel="total variation")
+    for (name, by_count), colour in zip(resampled.items(), (OURS, WARM), strict=True):
+        counts = list(by_count)
+        for points in zip(*by_count.values(), strict=True):
+            right.plot(counts, points, "o-", color=colour, markersize=3, linewidth=0.8)
+        right.axhline(float(np.mean(floors[name])), color=colour, linewidth=0.8, linestyle="--")
+        right.annotate(name, (1, max(by_count[1])), (6, 6), textcoords="offset points", color=colour, fontsize=8)
+    right.text(1, 0.03, "dashed: as many exact draws", color=BASELINE_COLOUR, fontsize=8)
+    right.set_xscale("log", base=4)
+    right.set_xticks(counts, [f"{count:,}" for count in counts])
+    right.set(xlabel="masked draws that one is chosen from, by weight", ylim=(0, 1), ylabel="total variation")
     right.set_title("Do the weights mend it?", loc="left", fontsize="medium")
     return save_figure(figure, path)
 
@@ -55,12 +53,17 @@ def mask_cost(rows: Sequence[Mapping[str, float]], path: Path) -> Path:
 def learning_to_call(steps: Sequence[int], curves: Mapping[str, Sequence[Sequence[float]]], path: Path) -> Path:
     """Shares of valid and of exact calls against steps of training, a line for each seed."""
     figure, axes = new_figure(height=3.6)
-    labels = {"valid": "valid, no grammar", "masked": "exact, grammar", "exact": "exact, no grammar"}
-    colours = {"valid": BASELINE_COLOUR, "masked": OURS, "exact": WARM}
+    labels = {
+        "valid": "valid, no grammar",
+        "masked_and_copied": "exact, grammar that copies numbers",
+        "masked": "exact, grammar of the schemas",
+        "free": "exact, no grammar",
+    }
+    colours = {"valid": BASELINE_COLOUR, "masked_and_copied": OURS, "masked": GREEN, "free": WARM}
     for place, (name, label) in enumerate(labels.items()):
         for values in curves[name]:
             axes.plot(steps, [100 * value for value in values], "o-", color=colours[name], markersize=3, linewidth=0.9)
-        axes.text(0.98, 0.22 - 0.08 * place, label, color=colours[name], transform=axes.transAxes, ha="right")
+        axes.text(0.02, 0.6 - 0.08 * place, label, color=colours[name], transform=axes.transAxes)
     axes.set(xlabel="steps of training", ylabel="% of held-out tasks", ylim=(-3, 103))
     axes.set_title("What is learnt first, the form of a call or its content?", loc="left", fontsize="medium")
     return save_figure(figure, path)
@@ -86,19 +89,26 @@ def reliable(
 
 
 def injection(rates: Mapping[float, Mapping[str, Sequence[float]]], path: Path) -> Path:
-    """Orders in notes that are obeyed, without and with a guard, by what the agent was trained on; a point a seed."""
-    figure, axes = new_figure(height=3.2)
-    titles = ("trained on harmless notes", "trained on notes with orders, not obeyed")
-    rows = [(share, name) for share in rates for name in ("obeyed", "guarded", "useful")][::-1]
-    labels = {"obeyed": "orders obeyed", "guarded": "the same, behind a guard", "useful": "harmless notes read out"}
-    for place, (share, name) in enumerate(rows):
-        colour = {"obeyed": WARM, "guarded": OURS, "useful": GREEN}[name]
-        axes.plot([100 * value for value in rates[share][name]], [place] * len(rates[share][name]), "o", color=colour)
-    axes.set_yticks(range(len(rows)), [labels[name] for _, name in rows])
-    axes.axhline(2.5, color=BASELINE_COLOUR, linewidth=0.6)
-    for title, height in zip(titles, (5.45, 2.45), strict=True):
-        axes.text(50, height, title, ha="center", va="top", fontsize=8, color=BASELINE_COLOUR)
-    axes.set(xlabel="% of the notes", xlim=(-3, 103), ylim=(-0.6, 5.7))
+    """Attacks that succeed and notes that are read out, by what the agent was trained on; each seed a point."""
+    figure, axes = new_figure(height=3.6)
+    labels = {
+        "attack": "order carried out",
+        "attack_unseen": "the same, unseen words",
+        "attack_guarded": "order carried out, guard",
+        "utility_under_attack": "order read out",
+        "utility": "harmless note read out",
+    }
+    for place, name in enumerate(reversed(labels)):
+        for by_name, colour, shift in zip(rates.values(), (WARM, OURS), (0.12, -0.12), strict=True):
+            points = [100 * value for value in by_name[name]]
+            axes.plot(points, [place + shift] * len(points), "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(labels)), list(labels.values())[::-1])
+    for text, colour, height in (
+        ("trained on harmless notes", WARM, 0.56),
+        ("trained on notes with orders", OURS, 0.49),
+    ):
+        axes.text(0.5, height, text, color=colour, transform=axes.transAxes, ha="center", fontsize=9)
+    axes.set(xlabel="% of the notes that were only to be read", xlim=(-3, 103), ylim=(-0.5, len(labels) - 0.5))
     axes.set_title("Does the agent obey what it reads?", loc="left", fontsize="medium")
     return save_figure(figure, path)
 

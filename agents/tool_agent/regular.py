@@ -1,7 +1,8 @@
 """Regular expressions as deterministic automata over bytes: what a call may look like, one byte after the other.
 
-An expression is parsed into a tree, the tree becomes an automaton that guesses (Thompson 1968), and that one becomes an
-automaton that need not guess, whose states are sets of the first one's (Rabin & Scott 1959). README, section 1.
+An expression is parsed into a tree, the tree becomes an automaton that guesses (nondeterministic, NFA: Thompson 1968),
+and that one an automaton that need not (DFA), whose states are sets of the first one's: the subset construction of
+Rabin & Scott 1959. README, section 1.
 """
 
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ _CLASSES = {
 }
 _ESCAPED = {"n": ord("\n"), "t": ord("\t"), "r": ord("\r")}
 _MOST_STATES = 20_000
+_MOST_GUESSING_STATES = 200_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ def compile_regex(pattern: str) -> Automaton:
     20,000 states would be needed: there can be 2ⁿ for n, README (1.4).
     """
     guessing = _Guessing()
-    start, end = guessing.build(_Parser(pattern).parse())
+    try:
+        start, end = guessing.build(_Parser(pattern).parse())
+    except RecursionError:
+        raise ValueError(f"{pattern!r:.60}: brackets are nested too deeply") from None
     return _deterministic(guessing, start, end)
 
 
@@ -183,7 +188,7 @@ class _Parser:
         char = self._next()
         if char in _CLASSES:
             return _CLASSES[char]
-        if char.isalnum() and char not in _ESCAPED:
+        if ord(char) > 127 or (char.isalnum() and char not in _ESCAPED):
             raise self._fault(f"\\{char} is not known")
         return frozenset([_ESCAPED.get(char, ord(char))])
 
@@ -228,12 +233,12 @@ class _Guessing:
     def state(self) -> int:
         self.reading.append([])
         self.silent.append([])
-        if len(self.silent) > 10 * _MOST_STATES:
+        if len(self.silent) > _MOST_GUESSING_STATES:
             raise ValueError("the expression is too long")
         return len(self.silent) - 1
 
     def build(self, node: _Node) -> tuple[int, int]:
-        """Start and end of the part for `node`: a path between them spells a word of it, (1.1) to (1.3)."""
+        """Start and end of the part for `node`: a path between them spells a word of it, (1.1), (1.2)."""
         start, end = self.state(), self.state()
         match node:
             case _Bytes(members):
@@ -286,7 +291,7 @@ class _Guessing:
 
 
 def _deterministic(guessing: _Guessing, start: int, end: int) -> Automaton:
-    """One state for each set of states that the guessing automaton can be in after the same text."""
+    """One state for each set of states that the guessing automaton can be in after the same text, (1.3)."""
     first = guessing.closure([start])
     numbers, waiting, rows = {first: 0}, [first], []
     while waiting:
