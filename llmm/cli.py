@@ -196,7 +196,8 @@ def _approved(call: str) -> bool:
 @click.option("--mcp", "mcp_", multiple=True, metavar="COMMAND", callback=_commands, help="MCP server to start.")
 @click.option("--server", metavar="URL", help="Ask an OpenAI-compatible server; its key is read from LLMM_API_KEY.")
 @click.option("--model", metavar="NAME", help="Of the model on that server.")
-@click.option("--yes", is_flag=True, help="Approve every call that may change something.")
+@click.option("--trust", is_flag=True, help="Believe the MCP servers about which of their tools only read.")
+@click.option("--yes", is_flag=True, help="Approve every call.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the trace to this file.")
 @as_json
 @in_project
@@ -205,15 +206,17 @@ def agent(
     mcp_: list[tuple[list[str], Path]],
     server: str | None,
     model: str | None,
+    trust: bool,
     yes: bool,
     save: Path | None,
     json_: bool,
 ) -> None:
     """Do TASK with the tuned model and its tools: calculator, search_docs, signature, python.
 
-    --mcp adds the tools of an MCP server, as in --mcp "python server.py"; it may be given more than once. A call of a
-    tool that is not marked as reading only is shown and waits for a yes. The tuned model was never trained on such
-    tools: the grammar keeps its calls valid, not sensible. --server with --model lets another model decide.
+    --mcp adds the tools of an MCP server, as in --mcp "python server.py"; it may be given more than once. A call of
+    such a tool is shown and waits for a yes, with --trust only where the server does not say that the tool only reads.
+    The tuned model was never trained on such tools: the grammar keeps its calls valid, not sensible. --server with
+    --model lets another model decide.
     """
     if not task.strip():
         raise UserError("the task is empty: give one, such as `llmm agent 'what is 12 times 7?'`")
@@ -225,7 +228,7 @@ def agent(
         from agents.tool_agent.extended import ModelServer, run_extended
 
         chosen = None if server is None else ModelServer(server, str(model), os.environ.get("LLMM_API_KEY"))
-        trace = run_extended(task, mcp_, chosen, (lambda _: True) if yes else _approved)
+        trace = run_extended(task, mcp_, chosen, (lambda _: True) if yes else _approved, trust)
     else:
         from agents.tool_agent.agent import run_agent
 

@@ -98,7 +98,8 @@ def test_tools_of_a_server_have_its_schema_and_its_hints(toy: McpServer) -> None
     assert schema["required"] == ["text", "times"] and schema["properties"]["times"]["type"] == "integer"
     hints = {name: (tool.effect, tool.destructive) for name, tool in tools.items() if isinstance(tool, McpTool)}
     assert (hints["repeat"], hints["pay"], hints["note"]) == ((False, False), (True, True), (True, False))
-    assert effects_of(Toolbox(toy.tools)) == {"pay", "note"}
+    assert effects_of(Toolbox(toy.tools), trust=True) == {"pay", "note"}
+    assert effects_of(Toolbox(toy.tools), trust=False) == {tool.name for tool in toy.tools}
 
 
 def test_a_call_by_the_loop_beside_our_own_tools(toy: McpServer) -> None:
@@ -264,7 +265,9 @@ def test_arguments_by_schemas_of_all_kinds(schema: dict[str, Any], value: dict[s
 
 def test_what_a_tool_says_is_only_text(toy: McpServer, log: Path) -> None:
     asked: list[str] = []
-    tools = guarded(Toolbox(toy.tools), effects_of(Toolbox(toy.tools)), lambda text: bool(asked.append(text)))
+    tools = guarded(
+        Toolbox(toy.tools), effects_of(Toolbox(toy.tools), trust=True), lambda text: bool(asked.append(text))
+    )
     policy = Scripted(Message("tool_call", call_text("mail", {})), Message("assistant", "read"))
     (trace,) = run_tasks([("read my mail", ())], policy, tools)  # type: ignore[arg-type]
     assert len(trace.calls) == 1 and trace.steps[0].result == INJECTED and not asked
@@ -280,7 +283,7 @@ def test_a_call_with_effects_waits_for_a_yes_to_this_very_call(toy: McpServer, l
         asked.append(text)
         return "ann" in text
 
-    tools = guarded(Toolbox(toy.tools), effects_of(Toolbox(toy.tools)), ask)
+    tools = guarded(Toolbox(toy.tools), effects_of(Toolbox(toy.tools), trust=True), ask)
     assert not tools.call(call_text("pay", {"to": "eve", "amount": 5})).ok
     assert tools.call(call_text("pay", {"to": "ann", "amount": 5})).text == "paid 5 to ann"
     assert tools.call(call_text("repeat", {"text": "x", "times": 1})).ok
@@ -301,6 +304,8 @@ class ChatServer(ThreadingHTTPServer):
         self.answers, self.delay = list(answers), delay
         self.asked: list[dict[str, Any]] = []
         self.paths: list[tuple[str, str | None]] = []
+        self.heard: list[str] = []  # headers
+        self.drip = 0.0  # seconds between two bytes of an answer
         self.now = self.most = 0  # requests under way, and the most that ever were
 
     @property
@@ -315,6 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body)
         self.server.paths.append((self.path, self.headers["Authorization"]))
+        self.server.heard.append(str(self.headers))
         self.server.now += 1
         self.server.most = max(self.server.most, self.server.now)
         time.sleep(self.server.delay)
@@ -328,7 +334,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Retry-After-Ms", "10")
         self.end_headers()
-        self.wfile.write(data)
+        for part in [data[i : i + 1] for i in range(len(data))] if self.server.drip else [data]:
+            time.sleep(self.server.drip)
+            self.wfile.write(part)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -398,6 +406,41 @@ def test_without_a_key_no_key_of_the_environment_is_sent(serve: Serve) -> None:
     server = serve(said("hi"))
     ServerPolicy(f"{server.url}/v1/", "big", []).turns([TASK], 9)
     assert server.paths == [("/v1/chat/completions", "Bearer none")] and "tools" not in server.asked[0]
+
+
+def test_nothing_of_openai_s_variables_leaves(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-secret")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: gate-secret\nAuthorization: Bearer other-secret")
+    server = serve(said("hi"))
+    asking(server, key="ours").turns([TASK], 9)
+    assert "Bearer ours" in server.heard[0] and "secret" not in server.heard[0]
+
+
+def test_an_answer_that_drips_or_swells_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(said("hi"))
+    server.drip = 0.05
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"did not answer within 0\.3 s"):
+        asking(server, timeout=0.3, retries=0).turns([TASK], 9)
+    assert time.monotonic() - started < 3
+    monkeypatch.setattr("agents.tool_agent.bounded_http.MOST_BYTES", 10)
+    with pytest.raises(UserError, match=r"did not answer"):
+        asking(serve(said("hi")), retries=0).turns([TASK], 9)
+
+
+def test_a_schema_cannot_hold_the_check_up() -> None:
+    slow = arguments_of("slow", {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a|aa)+$"}}})
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="does not match"):
+        slow.model_validate({"x": "a" * 200 + "!"})
+    assert time.monotonic() - started < 5
+    assert slow.model_validate({"x": "aaa"}).model_extra == {"x": "aaa"}
+    twice = {f"p{i}": {"allOf": [{"$ref": f"#/$defs/p{i + 1}"}] * 2} for i in range(30)}
+    with pytest.raises(ValueError, match="more than 20 times"):
+        arguments_of(
+            "deep", {"type": "object", "$defs": {**twice, "p30": {}}, "properties": {"x": {"$ref": "#/$defs/p0"}}}
+        )
 
 
 def test_a_turn_cut_off_is_unfinished(serve: Serve) -> None:
@@ -494,7 +537,9 @@ def test_a_server_that_is_not_there_or_does_not_answer(serve: Serve) -> None:
         asking(serve(said("hi"), delay=1.0), timeout=0.2, retries=0).turns([TASK], 9)
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x/v1", "http://", "http://x:port", "http://me:pw@x/v1"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "ftp://x/v1", "http://", "http://x:port", "http://me:pw@x/v1", "http://x/v1?k=s"]
+)
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(UserError, match=r"is like http://localhost:8000/v1") as error:
         ServerPolicy(url, "big", [])

@@ -563,6 +563,8 @@ def test_the_parts_of_a_step_are_told_apart():
     assert products["products"] > 0.5 * sum(products.values()) and products["attention"] == 0
     attention = step_parts(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q), 3)
     assert attention["attention"] > 0.5 * sum(attention.values()) and attention["products"] == 0
+    written_out = step_parts(lambda: q @ q.mT, 3)
+    assert written_out["attention"] > 0.5 * sum(written_out.values()) and written_out["products"] == 0
     started = time.perf_counter()
     slow = step_parts(lambda: [a.exp() for _ in range(200)], 2)
     assert slow["rest"] == sum(slow.values()) > 0 and slow["rest"] < time.perf_counter() - started

@@ -1,6 +1,7 @@
 """The agent with more than it was made with: tools of MCP servers, and a model behind a server in place of ours.
 
-Whatever decides the turns, calls that may change something wait for `ask` (approval.py). Our own model was never tuned
+Whatever decides the turns, calls of foreign tools wait for `ask` (approval.py): what a server says of its own tools is
+believed on request only. Our own model was never tuned
 on foreign tools: the grammar holds its calls to their schemas, but which tool it takes is little better than chance.
 """
 
@@ -35,9 +36,15 @@ class ModelServer:
 
 
 def run_extended(
-    task: str, commands: Sequence[tuple[Sequence[str], Path]], server: ModelServer | None, ask: Callable[[str], bool]
+    task: str,
+    commands: Sequence[tuple[Sequence[str], Path]],
+    server: ModelServer | None,
+    ask: Callable[[str], bool],
+    trust: bool = False,
 ) -> Trace:
     """Do `task` with the project's tools and those of the MCP servers that (command, folder) start.
+
+    Every call of theirs waits for `ask`; with `trust` those of tools that a server says only read do not.
 
     Raises UserError where an artifact, a server or one of its tools cannot be used.
     """
@@ -53,7 +60,7 @@ def run_extended(
             tools = with_servers(make_toolbox(load_search(), load_objects(paths.CORPUS)), servers)
             policy = ServerPolicy(server.base_url, server.model, list(tools.tools.values()), server.key)
         limits = OWN_LIMITS if server is None else SERVER_LIMITS
-        return run_tasks([(task, ())], policy, guarded(tools, effects_of(tools), ask), limits)[0]
+        return run_tasks([(task, ())], policy, guarded(tools, effects_of(tools, trust), ask), limits)[0]
 
 
 def with_servers(tools: Toolbox, servers: Sequence[McpServer]) -> Toolbox:
@@ -70,6 +77,7 @@ def with_servers(tools: Toolbox, servers: Sequence[McpServer]) -> Toolbox:
     return Toolbox(list(together.values()))
 
 
-def effects_of(tools: Toolbox) -> set[str]:
-    """The names of the tools whose calls may change something."""
-    return {name for name, tool in tools.tools.items() if isinstance(tool, McpTool) and tool.effect}
+def effects_of(tools: Toolbox, trust: bool) -> set[str]:
+    """The names of the tools whose calls may change something: all of a server's, with `trust` less what only reads."""
+    foreign = {name: tool for name, tool in tools.tools.items() if isinstance(tool, McpTool)}
+    return {name for name, tool in foreign.items() if tool.effect or not trust}

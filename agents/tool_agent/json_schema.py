@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+import regex
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-from jsonschema.validators import validator_for
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.validators import extend, validator_for
 from pydantic import ConfigDict, create_model, model_validator
 from pydantic_core import PydanticCustomError
 from referencing import Registry
@@ -25,6 +26,8 @@ from llmm.training.lora.chat import ChatCodec
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MAX_DEPTH = 32
+_MAX_REFERENCES = 20  # two in each of n parts are 2ⁿ checks
+_PATTERN_SECONDS = 0.5  # some patterns take exponential time
 _HELD = {"type", "minLength", "maxLength", "pattern"}  # what grammar.py keeps of an argument's schema
 _NOTES = {"title", "description", "default", "examples", "format", "$comment"}  # what refuses no value
 _OF_OBJECTS = {"type", "properties", "required", "additionalProperties", "$schema", "$id", "$defs", "definitions"}
@@ -66,11 +69,25 @@ def arguments_of(name: str, schema: dict[str, Any]) -> type[SchemaArguments]:
         raise ValueError(f"its schema refers to {foreign[0]!r}, and nothing outside a schema is fetched")
     if schema.get("type") != "object":
         raise ValueError(f"its schema is that of {schema.get('type')!r}, but arguments are an object")
+    if len(list(_references(schema))) > _MAX_REFERENCES:
+        raise ValueError(f"its schema refers to other parts more than {_MAX_REFERENCES} times")
+    if '"patternProperties"' in json.dumps(schema):
+        raise ValueError("its schema has names by patterns, which are not checked here")
     closed = "unevaluatedProperties" if "unevaluatedProperties" in kind.VALIDATORS else "additionalProperties"
     model = create_model(name, __base__=SchemaArguments)
     model.json_schema = {"properties": {}, **schema}
-    model.validator = kind({closed: False, **schema}, registry=Registry())
+    model.validator = extend(kind, {"pattern": _pattern})({closed: False, **schema}, registry=Registry())
     return model
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[ValidationError]:
+    """The keyword `pattern`, under a clock."""
+    try:
+        fits = not isinstance(value, str) or regex.search(pattern, value, timeout=_PATTERN_SECONDS)
+    except (TimeoutError, regex.error):
+        fits = False
+    if not fits:
+        yield ValidationError(f"does not match {pattern!r}: {value!r}")
 
 
 def check_grammar(tools: Iterable[Tool], codec: ChatCodec) -> None:

@@ -9,7 +9,6 @@ started it, so start only what you would run by hand. Source: the Model Context 
 import json
 import logging
 import math
-import shlex
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -44,7 +43,7 @@ class McpServer:
 
     def __init__(self, command: Sequence[str], timeout: float = 30.0, cwd: Path | None = None) -> None:
         """`timeout`: seconds for the start with the listing, and for each call."""
-        self.command, self.timeout, self.cwd = one_line(shlex.join(command), 120), timeout, cwd
+        self.command, self.timeout, self.cwd = one_line(command[0], 120), timeout, cwd  # the rest may hold a secret
         self.tools: list[Tool] = []
         self._words, self._stack = list(command), ExitStack()
 

@@ -25,7 +25,8 @@ def mask_laws(
         for points in zip(*by_count.values(), strict=True):
             right.plot(counts, points, "o-", color=colour, markersize=3, linewidth=0.8)
         right.axhline(float(np.mean(floors[name])), color=colour, linewidth=0.8, linestyle="--")
-        right.annotate(name, (1, max(by_count[1])), (6, 6), textcoords="offset points", color=colour, fontsize=8)
+    for place, (name, colour) in enumerate(zip(resampled, (OURS, WARM), strict=True)):
+        right.text(0.98, 0.92 - 0.08 * place, name, color=colour, transform=right.transAxes, ha="right", fontsize=8)
     right.text(1, 0.03, "dashed: as many exact draws", color=BASELINE_COLOUR, fontsize=8)
     right.set_xscale("log", base=4)
     right.set_xticks(counts, [f"{count:,}" for count in counts])
@@ -63,7 +64,7 @@ def learning_to_call(steps: Sequence[int], curves: Mapping[str, Sequence[Sequenc
     for place, (name, label) in enumerate(labels.items()):
         for values in curves[name]:
             axes.plot(steps, [100 * value for value in values], "o-", color=colours[name], markersize=3, linewidth=0.9)
-        axes.text(0.02, 0.6 - 0.08 * place, label, color=colours[name], transform=axes.transAxes)
+        axes.text(0.98, 0.32 - 0.08 * place, label, color=colours[name], transform=axes.transAxes, ha="right")
     axes.set(xlabel="steps of training", ylabel="% of held-out tasks", ylim=(-3, 103))
     axes.set_title("What is learnt first, the form of a call or its content?", loc="left", fontsize="medium")
     return save_figure(figure, path)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from agents.tool_agent.bounded_http import bounded_client
 from agents.tool_agent.chat_api import read_turn, to_messages
 from agents.tool_agent.loop import Limits
 from agents.tool_agent.policy import Turn
@@ -36,7 +37,8 @@ class ServerPolicy:
         retries: int = 2,
         workers: int = 4,
     ) -> None:
-        """`timeout`: seconds for an answer, asked for `retries` times more where the server is busy or out of reach.
+        """`timeout`: seconds until an answer begins, and again until it is whole; asked for `retries` times more where
+        the server is busy or out of reach.
 
         Raises UserError for an address or a key that can be none.
         """
@@ -44,9 +46,9 @@ class ServerPolicy:
         if not (self._key.isascii() and self._key.isprintable()):
             raise UserError(f"the key in {KEY} holds characters that no key has")
         self._timeout, self._workers, self._limit = timeout, workers, "max_tokens"
-        # without a key the library would take that of OPENAI_API_KEY and send it to this server
+        key = self._key or "none"  # without one the library would take that of OPENAI_API_KEY
         self._client = openai.OpenAI(
-            base_url=self.address, api_key=self._key or "none", timeout=timeout, max_retries=retries
+            base_url=self.address, api_key=key, max_retries=retries, http_client=bounded_client(key, timeout)
         )
         functions = [
             {"name": tool.name, "description": tool.description, "parameters": tool.schema()} for tool in tools
@@ -96,12 +98,12 @@ class ServerPolicy:
 
 
 def _address(base_url: str) -> str:
-    """The address with its "/v1". Raises UserError where it is none, or holds a password that would be printed."""
+    """The address with its "/v1". Raises UserError where it is none, or holds a secret that would be printed."""
     try:
         parts = urlsplit(base_url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # no number for a port
         valid = False
-    if not valid or "@" in parts.netloc:
+    if not valid or "@" in parts.netloc or parts.query or parts.fragment:
         raise UserError(f"the address of a model server is like http://localhost:8000/v1, and a key goes into {KEY}")
     return base_url.rstrip("/") + ("/v1" if parts.path in ("", "/") else "")

@@ -203,6 +203,11 @@ def _for_training(kind: Kind, rng: random.Random, injected: float) -> Job:
             return made
 
 
+def sizes() -> GPTConfig:
+    """Of the small agent: 0.4 million parameters."""
+    return GPTConfig(codec().vocab_size, 3, 3, 3, 96, 256, context_len=CONTEXT + 64)
+
+
 def train(seed: int, injected: float = 0.0, steps: int = STEPS) -> Iterator[tuple[int, GPT]]:
     """Train a fresh model and give it out after every tenth of the `steps`, the number of steps done beside it.
 
@@ -212,8 +217,7 @@ def train(seed: int, injected: float = 0.0, steps: int = STEPS) -> Iterator[tupl
     rng = random.Random(f"{seed} trained {injected}")
     made = [conversation(_for_training(KINDS[i % 4], rng, injected)) for i in range(CONVERSATIONS)]
     examples = encode(made, codec(), CONTEXT)
-    sizes = GPTConfig(codec().vocab_size, 3, 3, 3, 96, 256, context_len=CONTEXT + 64)
-    model = GPT(sizes)
+    model = GPT(sizes())
     model.init_weights(torch.Generator().manual_seed(seed))
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
