@@ -491,8 +491,8 @@ WORDINGS = {"known": small_agent.FRAMES["pay"], "unseen": small_agent.UNSEEN_ORD
 
 def injection(figures: Path) -> Record:
     """Does the agent obey what it reads, does training against it help, and what does a guard leave?"""
-    rates: dict[float, dict[str, list[float]]] = {}
-    for share in SHARES:
+    rates: dict[float, dict[str, list[float]]] = {share: {} for share in SHARES}
+    for share in reversed(SHARES):  # while another experiment trains the models that this one shares with it
         found: dict[str, list[float]] = {}
         for seed in SEEDS:
             model = history(seed, share)[-1]
