@@ -11,7 +11,7 @@ from llmm.ladder import workers
 from llmm.ladder.check import examine
 from llmm.ladder.criteria import Subject, machine_results
 from llmm.ladder.experiments import run_experiments
-from llmm.ladder.machine import failing_tests, planted_bugs, replay, stored_experiments
+from llmm.ladder.machine import _difference, failing_tests, planted_bugs, replay, stored_experiments
 from llmm.ladder.milestones import find_milestone
 from llmm.ladder.mutants import hunt, load_mutants
 from llmm.ladder.rules import record_faults
@@ -107,6 +107,16 @@ def test_an_experiment_that_comes_out_otherwise_is_told(toys):
     milestone = find_milestone("t01")
     told = replay(milestone, stored_experiments(milestone)[0]).fault
     assert told == "draws: first came out as 0.520299, the record says 0.530299"
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "same"), [(3e-16, 4.5e-16, True), (3e-16, 2e-9, False), (0.3, 0.300001, False)]
+)
+def test_what_another_processor_rounds_is_no_difference(now, then, same):
+    rows = [{"changed": "nothing", "error": now}], [{"changed": "nothing", "error": then}]
+    metrics = {"error": {"mean": now, "n": 3}}, {"error": {"mean": then, "n": 3}}
+    found = [{"metrics": metrics[i], "ablation": rows[i]} for i in range(2)]
+    assert (_difference(*found) == "") == same
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from llmm.ladder.rules import record_faults
 from llmm.ladder.sources import experiment_inputs
 
 TESTS_LIMIT = 300  # seconds
+ROUNDING = 1e-12  # what is smaller is the rounding of float64, which no two kinds of processor share
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,17 @@ def replay(milestone: Milestone, experiments: Mapping[str, Any]) -> Result:
 
 def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     """What came out otherwise, "" if nothing did. Both as JSON keeps them: a tuple is a list there."""
-    metrics, recorded = json.loads(json.dumps(now["metrics"])), then.get("metrics", {})
+    metrics, recorded = _stored(now["metrics"]), _stored(then.get("metrics", {}))
     for key in metrics.keys() | recorded.keys():
         if metrics.get(key) != recorded.get(key):
-            return f"{key} came out as {metrics.get(key)}, the record says {recorded.get(key)}"
-    return "" if json.loads(json.dumps(now["ablation"])) == then.get("ablation") else "its ablation differs"
+            return f"{key} came out as {now['metrics'].get(key)}, the record says {then.get('metrics', {}).get(key)}"
+    return "" if _stored(now["ablation"]) == _stored(then.get("ablation")) else "its ablation differs"
+
+
+def _stored(value: Any) -> Any:
+    """`value` as JSON keeps it; what is smaller than ROUNDING counts as zero."""
+
+    def number(text: str) -> float:
+        return 0.0 if abs(float(text)) < ROUNDING else float(text)
+
+    return json.loads(json.dumps(value), parse_float=number)
