@@ -253,9 +253,10 @@ def _step_runs(name: str) -> str:
         steps, models = (", ".join(f"{ratio[key]:.2f}" for ratio in ratios) for key in ("step", "model"))
         line = f"transformers, {way}: {steps} of our time in the three runs, {models} for the model alone."
         if ratios[0]["step"] < goal:
+            needed = ratios[0]["step"] / goal - fixed
             line += (
-                f" For {goal} all but products and attention would have to take {ratios[0]['step'] / goal - fixed:.1%} of "
-                f"the present step, not {1 - fixed:.1%}."
+                f" For {goal} all but products and attention would have to take {needed:.1%} of the present step, not "
+                f"{1 - fixed:.1%}."
             )
         lines.append(line)
     shares = ", ".join(f"{run['systems']['ours, compiled']['share_of_float32_peak']:.1%}" for run in runs)
