@@ -172,7 +172,7 @@ def _commands(_: click.Context, __: click.Parameter, values: Sequence[str]) -> l
     try:
         commands = [shlex.split(value) for value in values]
     except ValueError as error:
-        raise click.BadParameter(f"{error} in {' '.join(values)}") from None
+        raise click.BadParameter(str(error)) from None  # without the command, which may hold a token
     if not all(commands):
         raise click.BadParameter("the command is empty: give one, such as `python server.py`")
     return [(words, Path.cwd()) for words in commands]

@@ -1,10 +1,13 @@
 """Foreign tools and foreign models: MCP servers and chat completions, both of the tests' own making, well and ill."""
 
+import gzip
 import json
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +20,8 @@ from click.testing import CliRunner, Result
 from agents.tool_agent import extended
 from agents.tool_agent.agent import Agent
 from agents.tool_agent.approval import guarded
-from agents.tool_agent.extended import effects_of, with_servers
-from agents.tool_agent.json_schema import arguments_of, check_grammar
+from agents.tool_agent.extended import check_grammar, effects_of, with_servers
+from agents.tool_agent.json_schema import arguments_of
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.mcp_tools import McpServer, McpTool
 from agents.tool_agent.policy import ModelPolicy, Turn
@@ -171,6 +174,7 @@ def test_a_server_that_does_not_start_is_one_line_and_leaves_no_process(
     with pytest.raises(UserError, match=fault) as error, McpServer(words, timeout):
         pass
     assert "\n" not in str(error.value) and words[0] in str(error.value)
+    assert not any(word in str(error.value) for word in words[1:])  # they may hold a token
     assert set(psutil.Process().children(recursive=True)) <= set(before)
 
 
@@ -336,7 +340,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for part in [data[i : i + 1] for i in range(len(data))] if self.server.drip else [data]:
             time.sleep(self.server.drip)
-            self.wfile.write(part)
+            with suppress(OSError):  # the other side has hung up
+                self.wfile.write(part)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -411,7 +416,18 @@ def test_without_a_key_no_key_of_the_environment_is_sent(serve: Serve) -> None:
 def test_nothing_of_openai_s_variables_leaves(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-secret")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: gate-secret\nAuthorization: Bearer other-secret")
+    names = [
+        "x-stainless-raw-response",
+        "X-Gateway",
+        "Authorization",
+        "user-agent",
+        "User-Agent",
+        "Accept",
+        "Accept-Encoding",
+        "Host",
+        "Connection",
+    ]
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "\n".join(f"{name}: a-secret" for name in names))
     server = serve(said("hi"))
     asking(server, key="ours").turns([TASK], 9)
     assert "Bearer ours" in server.heard[0] and "secret" not in server.heard[0]
@@ -429,13 +445,99 @@ def test_an_answer_that_drips_or_swells_ends(serve: Serve, monkeypatch: pytest.M
         asking(serve(said("hi")), retries=0).turns([TASK], 9)
 
 
-def test_a_schema_cannot_hold_the_check_up() -> None:
-    slow = arguments_of("slow", {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a|aa)+$"}}})
+START = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "part"),
+    [
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (START + b"X: ", b"x"),
+        (START + b"Transfer-Encoding: chunked\r\n\r\n5;", b"x"),
+    ],
+    ids=["early hints", "header", "size of a chunk"],
+)
+def test_what_drips_before_the_answer_ends_too(start: bytes, part: bytes) -> None:
+    server, connections = socket.create_server(("127.0.0.1", 0)), []
+
+    def drip() -> None:
+        with server, suppress(OSError), server.accept()[0] as connection:  # the other side hangs up
+            connections.append(connection)
+            connection.recv(65536)
+            connection.sendall(start)
+            for _ in range(100):
+                connection.sendall(part)
+                time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
     started = time.monotonic()
-    with pytest.raises(ValueError, match="does not match"):
-        slow.model_validate({"x": "a" * 200 + "!"})
+    with pytest.raises(UserError, match=r"did not answer within 0\.3 s"):
+        ServerPolicy(f"http://127.0.0.1:{server.getsockname()[1]}", "big", [], timeout=0.3).turns([TASK], 9)
+    assert time.monotonic() - started < 3 and len(connections) == 1
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = gzip.compress(b" " * 20_000_000)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65536)
+                head = f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+                connection.sendall(START + head.encode() + packed)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(UserError, match=r"no chat completion but '\\x1f"):
+            ServerPolicy(f"http://127.0.0.1:{server.getsockname()[1]}", "big", [], retries=0).turns([TASK], 9)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Alternatives in alternatives, each of which wants to know what those within have seen."""
+    inner = {"anyOf": [nested(depth - 1)]} if depth else {"properties": {"x": {}}}
+    return {"unevaluatedProperties": False, **inner}
+
+
+TWICE = {"items": {"allOf": [{"$ref": "#/$defs/twice"}] * 2}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "slow", "fast"),
+    [
+        ({"properties": {"x": {"pattern": "^(a|aa)+$"}}}, "a" * 200 + "!", "aaa"),
+        ({"properties": {"x": {"allOf": [{"pattern": "^(a|aa)+$"}] * 50}}}, "a" * 200 + "!", "aaa"),
+        (
+            {"properties": {"x": {"$ref": "#/$defs/twice"}}, "$defs": {"twice": TWICE}},
+            json.loads("[" * 29 + "]" * 29),
+            [],
+        ),
+        (nested(20), "x", None),
+    ],
+    ids=["pattern", "patterns", "references in a deep value", "unevaluated"],
+)
+def test_a_schema_cannot_hold_the_check_up(schema: dict[str, Any], slow: Any, fast: Any) -> None:
+    arguments = arguments_of("slow", {"type": "object", **schema})
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="more than 1 s to check"):
+        arguments.model_validate({"x": slow})
     assert time.monotonic() - started < 5
-    assert slow.model_validate({"x": "aaa"}).model_extra == {"x": "aaa"}
+    if fast is not None:
+        assert arguments.model_validate({"x": fast}).model_extra == {"x": fast}
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ({"pattern": "(?:" * 20 + "a" + "){2,9}" * 20}, "more than 500 signs or 8 groups"),
+        ({"pattern": "a" * 501}, "more than 500 signs or 8 groups"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "a"}, "names a draft by '.schema' below"),
+    ],
+)
+def test_a_schema_out_of_reach_of_the_clock_is_refused(part: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        arguments_of("slow", {"type": "object", "properties": {"x": part}})
+
+
+def test_references_that_double_are_refused() -> None:
     twice = {f"p{i}": {"allOf": [{"$ref": f"#/$defs/p{i + 1}"}] * 2} for i in range(30)}
     with pytest.raises(ValueError, match="more than 20 times"):
         arguments_of(
@@ -538,7 +640,17 @@ def test_a_server_that_is_not_there_or_does_not_answer(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8000", "ftp://x/v1", "http://", "http://x:port", "http://me:pw@x/v1", "http://x/v1?k=s"]
+    "url",
+    [
+        "",
+        "localhost:8000",
+        "ftp://x/v1",
+        "http://",
+        "http://x:port",
+        "http://me:pw@x/v1",
+        "http://x/v1?k=pw",
+        "http://x/v1#pw",
+    ],
 )
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(UserError, match=r"is like http://localhost:8000/v1") as error:
@@ -565,7 +677,21 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return lambda *words, **more: CliRunner().invoke(cli.llmm, ["agent", *words], **more)
 
 
+REPEAT = said(None, ("repeat", '{"text":"hi","times":2}'))  # its server says that it only reads
 PAY = said(None, ("pay", '{"to":"ann","amount":5}'))
+
+
+@pytest.mark.parametrize(
+    ("turn", "flags", "runs"),
+    [(REPEAT, [], False), (REPEAT, ["--trust"], True), (REPEAT, ["--yes"], True), (PAY, ["--trust"], False)],
+)
+def test_what_a_server_says_of_its_tools_is_believed_on_request(
+    serve: Serve, command: Callable[..., Result], tmp_path: Path, turn: Answer, flags: list[str], runs: bool
+) -> None:
+    log, server = tmp_path / "log", serve(turn, said("done"))
+    result = command("x", "--mcp", f"{sys.executable} {TOY} {log}", "--server", server.url, "--model", "big", *flags)
+    assert result.exit_code == 0, result.output
+    assert log.exists() == runs and ("not approved" in result.stdout) == (not runs)
 
 
 @pytest.mark.parametrize(("yes", "paid"), [([], False), (["--yes"], True)])
@@ -616,7 +742,8 @@ def test_a_person_is_shown_the_call_and_decides(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize(
     "words",
-    [["--server", "http://x"], ["--model", "x"], ["--mcp", "python 'x"], ["--mcp", ""]],
+    [["--server", "http://x"], ["--model", "x"], ["--mcp", "python 'sk-x"], ["--mcp", ""]],
 )
 def test_wrong_usage_of_the_command(command: Callable[..., Result], words: list[str]) -> None:
-    assert command("hello", *words).exit_code == 2
+    result = command("hello", *words)
+    assert result.exit_code == 2 and "sk-x" not in result.output

@@ -1,29 +1,34 @@
 """The agent with more than it was made with: tools of MCP servers, and a model behind a server in place of ours.
 
 Whatever decides the turns, calls of foreign tools wait for `ask` (approval.py): what a server says of its own tools is
-believed on request only. Our own model was never tuned
-on foreign tools: the grammar holds its calls to their schemas, but which tool it takes is little better than chance.
+believed on request only. Our own model was never tuned on foreign tools: the grammar holds its calls to their schemas,
+but which tool it takes is little better than chance.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agents.tool_agent.agent import load_agent, load_search
 from agents.tool_agent.approval import guarded
-from agents.tool_agent.json_schema import check_grammar
+from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.mcp_tools import McpServer, McpTool
 from agents.tool_agent.policy import ModelPolicy, Policy
 from agents.tool_agent.server_policy import SERVER_LIMITS, ServerPolicy
-from agents.tool_agent.tools import Toolbox, make_toolbox
+from agents.tool_agent.tools import Tool, Toolbox, make_toolbox, one_line
 from agents.tool_agent.trace import Trace
 from llmm import paths
 from llmm.corpus import load_objects
 from llmm.errors import UserError
+from llmm.training.lora.chat import ChatCodec
 
 OWN_LIMITS = Limits(seconds=600)  # there is a person to wait for
+_HELD = {"type", "minLength", "maxLength", "pattern"}  # what grammar.py keeps of an argument's schema
+_NOTES = {"title", "description", "default", "examples", "format", "$comment"}  # what refuses no value
+_OF_OBJECTS = {"type", "properties", "required", "additionalProperties", "$schema", "$id", "$defs", "definitions"}
 
 
 @dataclass(frozen=True)
@@ -81,3 +86,28 @@ def effects_of(tools: Toolbox, trust: bool) -> set[str]:
     """The names of the tools whose calls may change something: all of a server's, with `trust` less what only reads."""
     foreign = {name: tool for name, tool in tools.tools.items() if isinstance(tool, McpTool)}
     return {name for name, tool in foreign.items() if tool.effect or not trust}
+
+
+def check_grammar(tools: Iterable[Tool], codec: ChatCodec) -> None:
+    """Raises UserError where our model's grammar could write a call of a tool that the tool's schema refuses."""
+    for tool in tools:
+        if (beyond := _beyond_grammar(tool.schema())) is None:
+            beyond = CallGrammar(codec, [tool]).matcher(()).get_error().strip() or None
+        if beyond is not None:
+            raise UserError(
+                f"the grammar of our model does not hold the tool {tool.name!r}: {one_line(beyond, 160)}; "
+                "use a model behind a server (--server), which needs no grammar"
+            )
+
+
+def _beyond_grammar(schema: dict[str, Any]) -> str | None:
+    if extra := sorted(set(schema) - _OF_OBJECTS - _NOTES):
+        return f"its schema uses {extra[0]!r}"
+    if missing := sorted(set(schema.get("required", ())) - set(schema["properties"])):
+        return f"the schema of its argument {missing[0]!r} is missing"
+    for name, field in schema["properties"].items():
+        if not isinstance(field, dict):
+            return f"the schema of its argument {name!r} is {field}"
+        if extra := sorted(set(field) - _HELD - _NOTES):
+            return f"the schema of its argument {name!r} uses {extra[0]!r}"
+    return None

@@ -1,13 +1,15 @@
 """Arguments of tools that come with a JSON schema instead of a pydantic model: checked by the schema, kept as they are.
 
-Two questions are asked of such a schema: can calls be checked by it (`arguments_of`), and can the grammar of our own
-model write nothing else than what fits it (`check_grammar`)? Source: JSON Schema, draft 2020-12, and the older drafts
-that a schema may name by "$schema".
+A schema is as little trusted as its server: nothing is fetched for it, and a check by it has a clock. Source: JSON
+Schema, draft 2020-12, and the older drafts that a schema may name by "$schema".
 """
 
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import regex
@@ -19,18 +21,15 @@ from pydantic_core import PydanticCustomError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from agents.tool_agent.grammar import CallGrammar
-from agents.tool_agent.tools import Arguments, Tool, one_line
-from llmm.errors import UserError
-from llmm.training.lora.chat import ChatCodec
+from agents.tool_agent.tools import Arguments, one_line
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MAX_DEPTH = 32
-_MAX_REFERENCES = 20  # two in each of n parts are 2ⁿ checks
-_PATTERN_SECONDS = 0.5  # some patterns take exponential time
-_HELD = {"type", "minLength", "maxLength", "pattern"}  # what grammar.py keeps of an argument's schema
-_NOTES = {"title", "description", "default", "examples", "format", "$comment"}  # what refuses no value
-_OF_OBJECTS = {"type", "properties", "required", "additionalProperties", "$schema", "$id", "$defs", "definitions"}
+_MAX_REFERENCES = 20  # two in each of n parts are 2ⁿ checks, and what a $ref holds is walked without our clock too
+_MOST_OF_PATTERN, _MOST_GROUPS = 500, 8  # `regex` takes time exponential in nested groups before its clock starts
+_SECONDS = 1.0  # for one check: patterns, and references times the depth of a value, take exponential time
+_END = ContextVar("_END", default=math.inf)  # of the check under way, on the clock of time.monotonic
+_REFERRING = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class SchemaArguments(Arguments):
@@ -65,62 +64,57 @@ def arguments_of(name: str, schema: dict[str, Any]) -> type[SchemaArguments]:
         kind.check_schema(schema, format_checker=kind.FORMAT_CHECKER)  # with it, patterns too
     except SchemaError as error:
         raise ValueError(f"its schema is no JSON schema: {one_line(error.message, 160)}") from None
-    if foreign := [reference for reference in _references(schema) if not reference.startswith("#")]:
+    parts = list(_parts(schema))
+    references = [part[key] for part in parts for key in _REFERRING if isinstance(part.get(key), str)]
+    if foreign := [reference for reference in references if not reference.startswith("#")]:
         raise ValueError(f"its schema refers to {foreign[0]!r}, and nothing outside a schema is fetched")
     if schema.get("type") != "object":
         raise ValueError(f"its schema is that of {schema.get('type')!r}, but arguments are an object")
-    if len(list(_references(schema))) > _MAX_REFERENCES:
+    if any(isinstance(part.get("$schema"), str) for part in parts[1:]):  # that part would be checked without our clock
+        raise ValueError("its schema names a draft by '$schema' below its top")
+    if len(references) > _MAX_REFERENCES:
         raise ValueError(f"its schema refers to other parts more than {_MAX_REFERENCES} times")
-    if '"patternProperties"' in json.dumps(schema):
+    patterns = [part["pattern"] for part in parts if isinstance(part.get("pattern"), str)]
+    if any(len(pattern) > _MOST_OF_PATTERN or pattern.count("(") > _MOST_GROUPS for pattern in patterns):
+        raise ValueError(f"its schema has a pattern of more than {_MOST_OF_PATTERN} signs or {_MOST_GROUPS} groups")
+    if any("patternProperties" in part for part in parts):
         raise ValueError("its schema has names by patterns, which are not checked here")
     closed = "unevaluatedProperties" if "unevaluatedProperties" in kind.VALIDATORS else "additionalProperties"
     model = create_model(name, __base__=SchemaArguments)
     model.json_schema = {"properties": {}, **schema}
-    model.validator = extend(kind, {"pattern": _pattern})({closed: False, **schema}, registry=Registry())
+    checks = {key: _timed(check) for key, check in {**kind.VALIDATORS, "pattern": _pattern}.items()}
+    model.validator = extend(kind, checks)({closed: False, **schema}, registry=Registry())
     return model
 
 
+def _timed(check: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+    """A keyword's check that raises TimeoutError once the time of the whole check is over."""
+
+    def timed(*of_keyword: Any) -> Iterator[ValidationError]:
+        if time.monotonic() > _END.get():
+            raise TimeoutError
+        yield from check(*of_keyword) or ()
+
+    return timed
+
+
 def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[ValidationError]:
-    """The keyword `pattern`, under a clock."""
+    """The keyword `pattern` by `regex`, which, unlike `re`, can be stopped: it raises TimeoutError."""
+    left = min(max(_END.get() - time.monotonic(), 0.001), _SECONDS)
     try:
-        fits = not isinstance(value, str) or regex.search(pattern, value, timeout=_PATTERN_SECONDS)
-    except (TimeoutError, regex.error):
+        fits = not isinstance(value, str) or regex.search(pattern, value, timeout=left)
+    except regex.error:
         fits = False
     if not fits:
         yield ValidationError(f"does not match {pattern!r}: {value!r}")
 
 
-def check_grammar(tools: Iterable[Tool], codec: ChatCodec) -> None:
-    """Raises UserError where our model's grammar could write a call of a tool that the tool's schema refuses."""
-    for tool in tools:
-        if (beyond := _beyond_grammar(tool.schema())) is None:
-            beyond = CallGrammar(codec, [tool]).matcher(()).get_error().strip() or None
-        if beyond is not None:
-            raise UserError(
-                f"the grammar of our model does not hold the tool {tool.name!r}: {one_line(beyond, 160)}; "
-                "use a model behind a server (--server), which needs no grammar"
-            )
-
-
-def _beyond_grammar(schema: dict[str, Any]) -> str | None:
-    if extra := sorted(set(schema) - _OF_OBJECTS - _NOTES):
-        return f"its schema uses {extra[0]!r}"
-    if missing := sorted(set(schema.get("required", ())) - set(schema["properties"])):
-        return f"the schema of its argument {missing[0]!r} is missing"
-    for name, field in schema["properties"].items():
-        if not isinstance(field, dict):
-            return f"the schema of its argument {name!r} is {field}"
-        if extra := sorted(set(field) - _HELD - _NOTES):
-            return f"the schema of its argument {name!r} uses {extra[0]!r}"
-    return None
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """Everything that a schema refers to."""
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """A schema and every object in it."""
     if isinstance(schema, dict):
-        yield from (schema[key] for key in ("$ref", "$dynamicRef") if isinstance(schema.get(key), str))
+        yield schema
     for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        yield from _references(inner)
+        yield from _parts(inner)
 
 
 def _unsendable(value: Any) -> str | None:
@@ -139,10 +133,15 @@ def _depth(value: Any) -> int:
 
 def _misfit(value: Any, validator: Any) -> str | None:
     """Where and why a value does not fit a schema, None where it does."""
+    started = _END.set(time.monotonic() + _SECONDS)
     try:
         error = best_match(validator.iter_errors(value))
+    except TimeoutError:
+        return f"the schema takes more than {_SECONDS:g} s to check"
     except (Unresolvable, RecursionError):
         return "the schema refers to something that it does not hold, or to itself for ever"
+    finally:
+        _END.reset(started)
     if error is None:
         return None
     where = error.json_path.removeprefix("$").removeprefix(".")

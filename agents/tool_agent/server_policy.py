@@ -4,14 +4,19 @@ The loop stays ours, and with it the budgets, the check of every call, the appro
 what comes next. Nothing holds its model to a schema, so what is wrong with a call is told to it as a tool's result.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from threading import Thread
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+import httpx2 as httpx
 import openai
 
-from agents.tool_agent.bounded_http import bounded_client
+from agents.tool_agent.bounded_http import MOST_BYTES, bounded_client
 from agents.tool_agent.chat_api import read_turn, to_messages
 from agents.tool_agent.loop import Limits
 from agents.tool_agent.policy import Turn
@@ -22,6 +27,8 @@ from llmm.training.lora.chat import Conversation
 KEY = "LLMM_API_KEY"  # the environment variable that holds the key
 SERVER_LIMITS = Limits(steps=8, turn_tokens=1024, tokens=8192, seconds=600)  # large models are wordy, people slow
 _NEW_LIMIT = "max_completion_tokens"  # OpenAI's own newer models refuse max_tokens; other servers know nothing else
+_END = ContextVar("_END", default=math.inf)  # of the turn that a thread asks for, on the clock of time.monotonic
+T = TypeVar("T")
 
 
 class ServerPolicy:
@@ -37,8 +44,8 @@ class ServerPolicy:
         retries: int = 2,
         workers: int = 4,
     ) -> None:
-        """`timeout`: seconds until an answer begins, and again until it is whole; asked for `retries` times more where
-        the server is busy or out of reach.
+        """`timeout`: seconds for a turn, from its request to the whole of its answer; within them it is asked for
+        `retries` times more where the server is busy or out of reach. An answer has at most MOST_BYTES.
 
         Raises UserError for an address or a key that can be none.
         """
@@ -48,7 +55,7 @@ class ServerPolicy:
         self._timeout, self._workers, self._limit = timeout, workers, "max_tokens"
         key = self._key or "none"  # without one the library would take that of OPENAI_API_KEY
         self._client = openai.OpenAI(
-            base_url=self.address, api_key=key, max_retries=retries, http_client=bounded_client(key, timeout)
+            base_url=self.address, api_key=key, max_retries=retries, http_client=_client(key, timeout)
         )
         functions = [
             {"name": tool.name, "description": tool.description, "parameters": tool.schema()} for tool in tools
@@ -57,7 +64,7 @@ class ServerPolicy:
 
     def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
         """See Policy. Raises UserError where the server cannot be asked or does not answer as the API has it."""
-        if len(conversations) == 1:  # without a thread, so that ctrl-C waits for no answer
+        if len(conversations) == 1:  # without a pool, so that ctrl-C waits for no answer
             return [self._turn(conversations[0], max_tokens)]
         with ThreadPoolExecutor(self._workers) as pool:
             return list(pool.map(lambda conversation: self._turn(conversation, max_tokens), conversations))
@@ -69,14 +76,17 @@ class ServerPolicy:
     def _turn(self, conversation: Conversation, max_tokens: int) -> Turn:
         limit = self._limit
         try:
-            answer = self._client.chat.completions.with_raw_response.create(
-                model=self.name,
-                messages=to_messages(conversation),  # type: ignore[arg-type]
-                tools=self._tools,
-                extra_body={limit: max_tokens},
+            answer = _within(
+                self._timeout,
+                lambda: self._client.chat.completions.with_raw_response.create(
+                    model=self.name,
+                    messages=to_messages(conversation),  # type: ignore[arg-type]
+                    tools=self._tools,
+                    extra_body={limit: max_tokens},
+                ),
             )
-        except openai.APITimeoutError:
-            self._fail(f"did not answer within {self._timeout:g} s")
+        except (openai.APITimeoutError, TimeoutError):
+            self._fail(f"did not answer within {self._timeout:g} s and {MOST_BYTES // 1_000_000} MB")
         except openai.APIConnectionError as error:
             self._fail(f"cannot be reached: {error.__cause__ or error}")
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -95,6 +105,47 @@ class ServerPolicy:
         if self._key:  # some servers repeat the key that they were given
             what = what.replace(self._key, "…")
         raise UserError(one_line(f"the model server at {self.address} {what}", 300)) from None
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """What `ask` gives; raises TimeoutError after `seconds`.
+
+    No timeout of a socket bounds a whole request: a header may drip for ever. So it has a thread of its own, which is
+    left behind; it may hold a socket until the process ends, but sends no further request.
+    """
+    given: Future[T] = Future()
+    end = time.monotonic() + seconds
+
+    def work() -> None:
+        _END.set(end)
+        try:
+            given.set_result(ask())
+        except Exception as error:
+            given.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return given.result(seconds)
+
+
+def _client(key: str, timeout: float) -> httpx.Client:
+    """`bounded_client` without what is left: values of OPENAI_CUSTOM_HEADERS under common names, and compression."""
+
+    def plain(request: httpx.Request) -> None:
+        if time.monotonic() > _END.get():  # nobody waits for the answer any more
+            raise httpx.ReadTimeout("the time is over", request=request)
+        fixed = {"accept": "application/json", "content-type": "application/json", "connection": "keep-alive"}
+        request.headers.update(
+            fixed | {"accept-encoding": "identity", "user-agent": "llmm", "x-stainless-raw-response": "true"}
+        )
+        request.headers["host"] = request.url.netloc.decode()
+        request.headers["content-length"] = str(len(request.read()))
+
+    def raw(response: httpx.Response) -> None:
+        response.headers.pop("content-encoding", None)  # a megabyte can unpack to a thousand
+
+    client = bounded_client(key, timeout)
+    client.event_hooks = {"request": [*client.event_hooks["request"], plain], "response": [raw]}
+    return client
 
 
 def _address(base_url: str) -> str:
