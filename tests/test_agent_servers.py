@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from agents.tool_agent import extended
 from agents.tool_agent.agent import Agent
-from agents.tool_agent.approval import guarded
+from agents.tool_agent.approval import GuardedToolbox
 from agents.tool_agent.extended import check_grammar, effects_of, with_servers
 from agents.tool_agent.json_schema import arguments_of
 from agents.tool_agent.loop import Limits, run_tasks
@@ -269,7 +269,7 @@ def test_arguments_by_schemas_of_all_kinds(schema: dict[str, Any], value: dict[s
 
 def test_what_a_tool_says_is_only_text(toy: McpServer, log: Path) -> None:
     asked: list[str] = []
-    tools = guarded(
+    tools = GuardedToolbox(
         Toolbox(toy.tools), effects_of(Toolbox(toy.tools), trust=True), lambda text: bool(asked.append(text))
     )
     policy = Scripted(Message("tool_call", call_text("mail", {})), Message("assistant", "read"))
@@ -287,7 +287,7 @@ def test_a_call_with_effects_waits_for_a_yes_to_this_very_call(toy: McpServer, l
         asked.append(text)
         return "ann" in text
 
-    tools = guarded(Toolbox(toy.tools), effects_of(Toolbox(toy.tools), trust=True), ask)
+    tools = GuardedToolbox(Toolbox(toy.tools), effects_of(Toolbox(toy.tools), trust=True), ask)
     assert not tools.call(call_text("pay", {"to": "eve", "amount": 5})).ok
     assert tools.call(call_text("pay", {"to": "ann", "amount": 5})).text == "paid 5 to ann"
     assert tools.call(call_text("repeat", {"text": "x", "times": 1})).ok

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.tool_agent.agent import load_agent, load_search
-from agents.tool_agent.approval import guarded
+from agents.tool_agent.approval import GuardedToolbox
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.mcp_tools import McpServer, McpTool
@@ -65,7 +65,7 @@ def run_extended(
             tools = with_servers(make_toolbox(load_search(), load_objects(paths.CORPUS)), servers)
             policy = ServerPolicy(server.base_url, server.model, list(tools.tools.values()), server.key)
         limits = OWN_LIMITS if server is None else SERVER_LIMITS
-        return run_tasks([(task, ())], policy, guarded(tools, effects_of(tools, trust), ask), limits)[0]
+        return run_tasks([(task, ())], policy, GuardedToolbox(tools, effects_of(tools, trust), ask), limits)[0]
 
 
 def with_servers(tools: Toolbox, servers: Sequence[McpServer]) -> Toolbox:

@@ -4,19 +4,14 @@ The loop stays ours, and with it the budgets, the check of every call, the appro
 what comes next. Nothing holds its model to a schema, so what is wrong with a call is told to it as a tool's result.
 """
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
-from threading import Thread
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-import httpx2 as httpx
 import openai
 
-from agents.tool_agent.bounded_http import MOST_BYTES, bounded_client
+from agents.tool_agent.bounded_http import MOST_BYTES, bounded_client, within
 from agents.tool_agent.chat_api import read_turn, to_messages
 from agents.tool_agent.loop import Limits
 from agents.tool_agent.policy import Turn
@@ -27,8 +22,6 @@ from llmm.training.lora.chat import Conversation
 KEY = "LLMM_API_KEY"  # the environment variable that holds the key
 SERVER_LIMITS = Limits(steps=8, turn_tokens=1024, tokens=8192, seconds=600)  # large models are wordy, people slow
 _NEW_LIMIT = "max_completion_tokens"  # OpenAI's own newer models refuse max_tokens; other servers know nothing else
-_END = ContextVar("_END", default=math.inf)  # of the turn that a thread asks for, on the clock of time.monotonic
-T = TypeVar("T")
 
 
 class ServerPolicy:
@@ -55,7 +48,7 @@ class ServerPolicy:
         self._timeout, self._workers, self._limit = timeout, workers, "max_tokens"
         key = self._key or "none"  # without one the library would take that of OPENAI_API_KEY
         self._client = openai.OpenAI(
-            base_url=self.address, api_key=key, max_retries=retries, http_client=_client(key, timeout)
+            base_url=self.address, api_key=key, max_retries=retries, http_client=bounded_client(key, timeout)
         )
         functions = [
             {"name": tool.name, "description": tool.description, "parameters": tool.schema()} for tool in tools
@@ -76,7 +69,7 @@ class ServerPolicy:
     def _turn(self, conversation: Conversation, max_tokens: int) -> Turn:
         limit = self._limit
         try:
-            answer = _within(
+            answer = within(
                 self._timeout,
                 lambda: self._client.chat.completions.with_raw_response.create(
                     model=self.name,
@@ -105,47 +98,6 @@ class ServerPolicy:
         if self._key:  # some servers repeat the key that they were given
             what = what.replace(self._key, "…")
         raise UserError(one_line(f"the model server at {self.address} {what}", 300)) from None
-
-
-def _within(seconds: float, ask: Callable[[], T]) -> T:
-    """What `ask` gives; raises TimeoutError after `seconds`.
-
-    No timeout of a socket bounds a whole request: a header may drip for ever. So it has a thread of its own, which is
-    left behind; it may hold a socket until the process ends, but sends no further request.
-    """
-    given: Future[T] = Future()
-    end = time.monotonic() + seconds
-
-    def work() -> None:
-        _END.set(end)
-        try:
-            given.set_result(ask())
-        except Exception as error:
-            given.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return given.result(seconds)
-
-
-def _client(key: str, timeout: float) -> httpx.Client:
-    """`bounded_client` without what is left: values of OPENAI_CUSTOM_HEADERS under common names, and compression."""
-
-    def plain(request: httpx.Request) -> None:
-        if time.monotonic() > _END.get():  # nobody waits for the answer any more
-            raise httpx.ReadTimeout("the time is over", request=request)
-        fixed = {"accept": "application/json", "content-type": "application/json", "connection": "keep-alive"}
-        request.headers.update(
-            fixed | {"accept-encoding": "identity", "user-agent": "llmm", "x-stainless-raw-response": "true"}
-        )
-        request.headers["host"] = request.url.netloc.decode()
-        request.headers["content-length"] = str(len(request.read()))
-
-    def raw(response: httpx.Response) -> None:
-        response.headers.pop("content-encoding", None)  # a megabyte can unpack to a thousand
-
-    client = bounded_client(key, timeout)
-    client.event_hooks = {"request": [*client.event_hooks["request"], plain], "response": [raw]}
-    return client
 
 
 def _address(base_url: str) -> str:
