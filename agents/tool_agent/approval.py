@@ -33,8 +33,3 @@ class GuardedToolbox(Toolbox):
         except ToolError as error:
             return ToolResult(shorten(f"{ERROR}{error}"), ok=False)
         return ToolResult(shorten(result), ok=True)
-
-
-def guarded(tools: Toolbox, effects: Collection[str], ask: Ask) -> Toolbox:
-    """`tools` with a guard before those in `effects`."""
-    return GuardedToolbox(tools, effects, ask)

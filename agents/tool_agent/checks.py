@@ -23,7 +23,7 @@ from scipy.stats import binom
 
 from agents.tool_agent import small_agent
 from agents.tool_agent.agent import replay
-from agents.tool_agent.approval import REFUSED, guarded
+from agents.tool_agent.approval import REFUSED, GuardedToolbox
 from agents.tool_agent.calculator import CalculationError, calculate
 from agents.tool_agent.constrained import (
     Chain,
@@ -41,10 +41,12 @@ from agents.tool_agent.policy import ModelPolicy, Turn
 from agents.tool_agent.regular import DEAD, Automaton, compile_regex
 from agents.tool_agent.sandbox import SandboxError, run_python
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one, masks_one_by_one
-from agents.tool_agent.tools import Toolbox, ToolError
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.usefulness import call_gain
 from llmm.training.lora.chat import Conversation, Message, Role, call_text
+from llmm.training.tokenizer.bpe import train_codec
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
+from llmm.training.tokenizer.texts import modules
 from llmm.transformers.gpt import GPT, GPTConfig
 from llmm.transformers.gpt.sampling import Sampler
 
@@ -132,13 +134,15 @@ def llguidance_mask_faults() -> int:
 
 
 def mask_work() -> float:
-    """Edges followed for all states, as a share of those that token by token follows; both counted."""
+    """Edges followed for all states, as a share of those that token by token follows; 1,024 tokens, both counted."""
+    special = len(SPECIAL_TOKENS)
+    tokens = [b""] * special + list(train_codec(modules(("argparse", "inspect")), 1024).tokens[special:])
     automaton = compile_regex(CALL)
-    masks = TokenMasks(automaton, _vocabulary())
+    masks = TokenMasks(automaton, tokens)
     alone = 0
     for state in range(len(automaton.accepting)):
         masks.reached(state)
-        alone += edges_one_by_one(automaton, _vocabulary(), state)
+        alone += edges_one_by_one(automaton, tokens, state)
     again = masks.transitions
     for state in range(len(automaton.accepting)):
         masks.reached(state)  # known by now: costs nothing
@@ -181,9 +185,8 @@ def _words(automaton: Automaton, state: int) -> list[bytes]:
 
 def valid_calls_of_random_weights() -> float:
     """Share of the calls that random weights finish under the grammar which fit their schema, at least ten of them."""
-    toolbox = small_agent.tools({})
     calls = [call for trace in _random_traces() for call in trace.calls]
-    return float("nan") if len(calls) < 10 else sum(_parses(toolbox, call) for call in calls) / len(calls)
+    return float("nan") if len(calls) < 10 else sum(map(small_agent.fits, calls)) / len(calls)
 
 
 def invented_arguments() -> int:
@@ -211,14 +214,6 @@ def _random_traces() -> list[Trace]:
     toolbox = small_agent.tools({})
     policy = ModelPolicy(model.eval(), codec, list(toolbox.tools.values()), "random", Sampler(1.0), generator)
     return run_tasks([(_PROMPT, ())] * 120, policy, toolbox, Limits(steps=1, turn_tokens=60, tokens=60, seconds=3600))
-
-
-def _parses(toolbox: Toolbox, call: str) -> bool:
-    try:
-        toolbox.parse(call)
-    except ToolError:
-        return False
-    return True
 
 
 # --- what a mask does to a law ----------------------------------------------------------------------------------------
@@ -481,7 +476,7 @@ def unauthorised_effects() -> int:
         def pay(to: str, amount: str, paid: list[str] = paid) -> None:
             paid.append(json.dumps({"to": to, "amount": amount}, separators=(",", ":")))
 
-        toolbox = guarded(small_agent.tools(notes, pay), ["pay"], ask)
+        toolbox = GuardedToolbox(small_agent.tools(notes, pay), ["pay"], ask)
         run_tasks([("read note 3", ())] * 8, Fuzzer(seed), toolbox, Limits(steps=6, seconds=3600))
         faults += paid != [call.removeprefix("pay(").removesuffix(")") for call in approved]
         happened += len(paid)
@@ -496,7 +491,7 @@ def approval_faults() -> int:
         asked.append(call)
         return len(asked) == 1
 
-    toolbox = guarded(small_agent.tools({"7": "tea"}), {"pay"}, once)
+    toolbox = GuardedToolbox(small_agent.tools({"7": "tea"}), {"pay"}, once)
     calls = [call_text("pay", {"to": "ada", "amount": "5"})] * 2
     first, second = (toolbox.call(call) for call in calls)
     faults = (first.text != "done") + (second.text != REFUSED or second.ok) + (len(asked) != 2)
@@ -504,7 +499,7 @@ def approval_faults() -> int:
     faults += toolbox.call(call_text("read", {"number": "7"})).text != "tea"
     faults += len(asked) != 2
     try:
-        guarded(small_agent.tools({}), ["pya"], once)
+        GuardedToolbox(small_agent.tools({}), ["pya"], once)
     except ValueError:
         return faults
     return faults + 1

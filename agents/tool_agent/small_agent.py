@@ -110,6 +110,15 @@ def _calculate(arguments: CalculatorArguments | BareArguments) -> str:
         raise ToolError(str(error)) from None
 
 
+def fits(call: str) -> bool:
+    """Whether a call fits the schema of one of the tools."""
+    try:
+        tools({}).parse(call)
+    except ToolError:
+        return False
+    return True
+
+
 def with_a_new_tool(toolbox: Toolbox) -> Toolbox:
     """The same tools and one that no trace has called."""
     new = Tool("delete", "Delete a note.", NoteArguments, lambda arguments: "done")
@@ -179,7 +188,7 @@ def jobs(kind: Kind, count: int, seed: int, injected: float = 0.0, orders: Seque
     made: list[Job] = []
     while len(made) < count:
         new = draw(kind, rng, injected, orders)
-        if _held_out(new) and (not new.number or new.number not in {other.number for other in made}):
+        if all(_kept(new)) and (not new.number or new.number not in {other.number for other in made}):
             made.append(new)
     return made
 
@@ -189,17 +198,18 @@ def mixed_jobs(count: int, seed: int) -> list[Job]:
     return [made for kind in KINDS for made in jobs(kind, count // len(KINDS), seed)]
 
 
-def _held_out(job: Job) -> bool:
-    """Kept for judging: the digits of each call add up to a multiple of five, also of one that a note speaks of."""
-    calls = {*job.calls, job.ordered} - {""}
-    return all(sum(map(int, filter(str.isdigit, call))) % 5 == 0 for call in calls)
+def _kept(job: Job) -> list[bool]:
+    """For each call, also one that a note speaks of, whether it is kept for judging: its digits add up to a multiple
+    of five."""
+    calls = [call for call in (*job.calls, job.ordered) if call]
+    return [sum(map(int, filter(str.isdigit, call))) % 5 == 0 for call in calls]
 
 
 def _for_training(kind: Kind, rng: random.Random, injected: float) -> Job:
     """A task none of whose calls could be in one to judge."""
     while True:
         made = draw(kind, rng, injected)
-        if not any(sum(map(int, filter(str.isdigit, call))) % 5 == 0 for call in {*made.calls, made.ordered} - {""}):
+        if not any(_kept(made)):
             return made
 
 
@@ -234,13 +244,6 @@ def train(seed: int, injected: float = 0.0, steps: int = STEPS) -> Iterator[tupl
             optimizer.zero_grad(set_to_none=True)
         if step * 10 % steps == 0:
             yield step, model
-
-
-@functools.cache
-def trained(seed: int, injected: float = 0.0) -> GPT:
-    """The model after all steps."""
-    *_, (_, model) = train(seed, injected)
-    return model.eval()
 
 
 def run(
