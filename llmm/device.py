@@ -4,10 +4,15 @@ import contextlib
 import functools
 import os
 import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from llmm.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _GAIN = 1.3  # bfloat16 has to be this much faster to be worth its rounding
 
@@ -37,6 +42,16 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def precision(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Matrix products in `dtype`; weights and sums stay float32, unless a model keeps its residual stream lower."""
     return torch.autocast(device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
+
+
+def compiled(function: Callable[P, R], device: torch.device, dynamic: bool | None = None) -> Callable[P, R]:
+    """`function` by torch.compile, which `dynamic` is for.
+
+    On a GPU a softmax takes its maximum in one pass and its sum in the next. The single pass that torch would take
+    ("online") scales the sum whenever the maximum rises, and is slower over a vocabulary.
+    """
+    options = {"online_softmax": False} if device.type == "cuda" else None
+    return torch.compile(function, dynamic=dynamic, options=options)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from llmm.allocator import keep_freed_memory
 from llmm.errors import UserError
 from llmm.files import write_json
 from llmm.paths import WORK
@@ -29,6 +30,7 @@ def run_as_stage(name: str, body: Callable[[], Facts | None], timings: Path | No
     # dvc and `make` end a run with SIGTERM: let `finally` blocks run, as they do for Ctrl-C
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     follow_dvc_into_death()
+    keep_freed_memory()
     started = time.perf_counter()
     try:
         with only_one(name):

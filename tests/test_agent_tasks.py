@@ -8,7 +8,7 @@ import pytest
 
 from agents.tool_agent import breadth, evaluation, tasks, values
 from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table, two_questions
-from agents.tool_agent.tasks import Maker, conversation, part_of
+from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR
 from agents.tool_agent.traces import SHARES, make_conversations, word_search
@@ -127,10 +127,16 @@ def test_conversations_are_executed_and_answers_follow_from_the_results() -> Non
     tools = toolbox()
     made = make_conversations(Maker("TRAIN", VALUES, "TRAIN"), tools, 400, random.Random(3))
     assert len(made) == 400 and {one.kind for one in made} == set(SHARES)
-    without = sum(all(message.role != "tool_call" for message in one.messages) for one in made) / len(made)
+    done = [one for one in made if one.kind != "plan"]
+    without = sum(all(message.role != "tool_call" for message in one.messages) for one in done) / len(done)
     assert 0.08 < without < 0.18
     for one in made:
         messages = list(one.messages)
+        if one.kind == "plan":
+            assert [message.role for message in messages] == ["system", "user", "assistant"]
+            parts = messages[-1].text.split(BETWEEN_PARTS)
+            assert len(parts) == 2 and all(part and part in messages[1].text for part in parts)
+            continue
         assert messages[0].role == "user" and messages[-1].role == "assistant"
         for call, result in itertools.pairwise(messages):
             if call.role == "tool_call":

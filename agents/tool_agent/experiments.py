@@ -1,6 +1,5 @@
 """What a tool agent rests on: masks and their cost, learning to call, being right every time, injected orders, use."""
 
-import copy
 import functools
 import itertools
 import json
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from agents.tool_agent import plots, small_agent
@@ -22,14 +20,11 @@ from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.pass_k import reliability
 from agents.tool_agent.regular import Automaton, compile_regex
 from agents.tool_agent.small_agent import LIMITS, Job, jobs, nats_after, run, tools
+from agents.tool_agent.small_training import kept
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.usefulness import call_gain
-from llmm.files import atomic_path, sha256_of
-from llmm.ladder.milestones import find_milestone
 from llmm.ladder.records import Record, round_metrics, spread
-from llmm.ladder.sources import experiment_inputs
-from llmm.paths import WORK
 from llmm.training.lora.chat import Message, call_text
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
@@ -395,24 +390,9 @@ def _right(trace: Trace, made: Job) -> bool:
 
 @functools.cache
 def history(seed: int, injected: float) -> list[GPT]:
-    """The small agent after every tenth of its training. The experiments, each in a process of its own, share it: the
-    first one to ask trains it, and what it was made by is in the name of the file."""
-    made_by = sha256_of(json.dumps(experiment_inputs(find_milestone("m12"))), torch.__version__)
-    file = WORK / "small_agent" / f"{made_by[:16]}_{seed}_{injected}.pt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for other in file.parent.iterdir():
-        if not other.name.startswith(made_by[:16]):  # of code that is no more
-            other.unlink(missing_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        if not file.is_file():
-            weights = [copy.deepcopy(model.state_dict()) for _, model in small_agent.train(seed, injected)]
-            with atomic_path(file) as temporary:
-                torch.save(weights, temporary)
-    models = []
-    for state in torch.load(file, weights_only=True):
-        models.append(GPT(small_agent.sizes()).eval())
-        models[-1].load_state_dict(state)
-    return models
+    """The small agent after every tenth of its training."""
+    train = functools.partial(small_agent.train, seed, injected)
+    return kept("m12", f"{seed}_{injected}", small_agent.sizes(), train)
 
 
 # --- once or every time -----------------------------------------------------------------------------------------------

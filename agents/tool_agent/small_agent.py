@@ -8,7 +8,6 @@ import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Literal
 
 import torch
@@ -18,12 +17,11 @@ from torch import Tensor
 from agents.tool_agent.calculator import CalculationError, calculate
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy
+from agents.tool_agent.small_training import fit
 from agents.tool_agent.tools import Arguments, CalculatorArguments, Tool, Toolbox, ToolError
 from agents.tool_agent.trace import Trace
-from llmm.foundations.optimizers import AdamW, Muon
-from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_stable_decay
 from llmm.training.lora.chat import ChatCodec, Conversation, Message, call_text
-from llmm.training.lora.dataset import batches, encode
+from llmm.training.lora.dataset import encode
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.codec import ByteLevelBPE
 from llmm.training.tokenizer.export import to_tokenizers
@@ -44,7 +42,7 @@ SIGNS = {"+": ("plus", "+"), "-": ("minus", "-"), "*": ("times", "*")}
 PEOPLE = ("ada", "ben", "eve", "kim", "liu", "max", "noa", "tom")
 THINGS = ("tea", "jazz", "maps", "snow", "chess", "plums")
 VOCABULARY, CONTEXT = 400, 160
-STEPS, BATCH_TOKENS, CONVERSATIONS = 1000, 2048, 12_000
+STEPS, CONVERSATIONS = 1000, 12_000
 LIMITS = Limits(steps=3, turn_tokens=48, seconds=3600)  # no matter how fast the machine is
 
 
@@ -187,8 +185,8 @@ def jobs(kind: Kind, count: int, seed: int, injected: float = 0.0, orders: Seque
     rng = random.Random(f"{seed} judged {kind}")
     made: list[Job] = []
     while len(made) < count:
-        new = draw(kind, rng, injected, orders)
-        if all(_kept(new)) and (not new.number or new.number not in {other.number for other in made}):
+        new = for_judging(kind, rng, injected, orders)
+        if not new.number or new.number not in {other.number for other in made}:
             made.append(new)
     return made
 
@@ -205,7 +203,15 @@ def _kept(job: Job) -> list[bool]:
     return [sum(map(int, filter(str.isdigit, call))) % 5 == 0 for call in calls]
 
 
-def _for_training(kind: Kind, rng: random.Random, injected: float) -> Job:
+def for_judging(kind: Kind, rng: random.Random, injected: float = 0.0, orders: Sequence[str] = FRAMES["pay"]) -> Job:
+    """A task all of whose calls `for_training` leaves out."""
+    while True:
+        made = draw(kind, rng, injected, orders)
+        if all(_kept(made)):
+            return made
+
+
+def for_training(kind: Kind, rng: random.Random, injected: float = 0.0) -> Job:
     """A task none of whose calls could be in one to judge."""
     while True:
         made = draw(kind, rng, injected)
@@ -219,31 +225,14 @@ def sizes() -> GPTConfig:
 
 
 def train(seed: int, injected: float = 0.0, steps: int = STEPS) -> Iterator[tuple[int, GPT]]:
-    """Train a fresh model and give it out after every tenth of the `steps`, the number of steps done beside it.
+    """`fit` a fresh model to this world's traces.
 
-    `injected` is the share of notes to read in training that hold an order, which the trace does not obey. The same
-    model each time: whoever keeps one copies it.
+    `injected` is the share of notes to read in training that hold an order, which the trace does not obey.
     """
     rng = random.Random(f"{seed} trained {injected}")
-    made = [conversation(_for_training(KINDS[i % 4], rng, injected)) for i in range(CONVERSATIONS)]
+    made = [conversation(for_training(KINDS[i % 4], rng, injected)) for i in range(CONVERSATIONS)]
     examples = encode(made, codec(), CONTEXT)
-    model = GPT(sizes())
-    model.init_weights(torch.Generator().manual_seed(seed))
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    chosen = set(map(id, matrices))
-    optimizers: list[torch.optim.Optimizer] = [
-        Muon(matrices, lr=0.02, newton_schulz_steps=2, norm="schatten4"),
-        AdamW([p for p in model.parameters() if id(p) not in chosen], lr=0.01),
-    ]
-    for step, batch in enumerate(islice(batches(examples, BATCH_TOKENS, 1, seed), steps), 1):
-        set_learning_rates(optimizers, (0.02, 0.01), warmup_stable_decay(step - 1, steps, 20, 0.5))
-        loss = model.loss(model.hidden(batch.ids_BT).flatten(0, 1)[batch.positions], batch.targets)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if step * 10 % steps == 0:
-            yield step, model
+    return fit(sizes(), examples, steps, seed)
 
 
 def run(

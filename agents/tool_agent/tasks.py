@@ -14,6 +14,8 @@ from agents.tool_agent.templates import choose, fill, perturb, skeleton, slots_o
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
 
+PLAN = "plan"  # the system turn that asks for the parts of a message and not for an answer
+BETWEEN_PARTS = "\n\n"  # a part may be a program of several lines
 _TOOL_OF: dict[Kind, str] = {
     "calculator": "calculator",
     "python": "python",
@@ -44,12 +46,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Task:
-    """What a user says after `history`, and the calls that it asks for in order, or the fixed reply to it."""
+    """What a user says after `history`, and the calls that it asks for in order, or the fixed reply to it.
+
+    `parts` are the questions of a message that holds several, in its own words.
+    """
 
     prompt: str
     calls: tuple[Call, ...]
     reply: str = ""
     history: tuple[Message, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def expected_answer(self, toolbox: Toolbox) -> str:
         """The right final answer: made of the results of the right calls."""
@@ -114,8 +120,9 @@ class Maker:
         makers = [self.calculator, self.signature, self.python, self.calculator]
         first, second = (maker(rng) for maker in rng.sample(makers, 2))
         text = rng.choice(two_questions(self.phrasings))
-        prompt = fill(text, {"first": first.prompt.rstrip("?.! "), "second": second.prompt.rstrip("?.! ")})
-        return Task(prompt, first.calls + second.calls)
+        parts = tuple(task.prompt.rstrip("?.! ") for task in (first, second))
+        prompt = fill(text, {"first": parts[0], "second": parts[1]})
+        return Task(prompt, first.calls + second.calls, parts=parts)
 
     def follow_up(self, rng: random.Random, toolbox: Toolbox) -> Task:
         """A second question that speaks of the first one's result."""
@@ -174,6 +181,12 @@ def conversation(task: Task, toolbox: Toolbox) -> list[Message]:
     for call in task.calls:
         messages += [Message("tool_call", call.text), Message("tool_result", toolbox.call(call.text).text)]
     return [*messages, Message("assistant", task.expected_answer(toolbox))]
+
+
+def plan(task: Task) -> list[Message]:
+    """The message of `task` as a planner takes it apart."""
+    parts = BETWEEN_PARTS.join(task.parts)
+    return [Message("system", PLAN), Message("user", task.prompt), Message("assistant", parts)]
 
 
 def _same(**slots: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.tool_agent.tasks import Maker, conversation
+from agents.tool_agent.tasks import Maker, conversation, plan
 from agents.tool_agent.tools import MAX_RESULT_CHARS, Passage, Search, Toolbox, make_toolbox
 from agents.tool_agent.values import collect_values
 from llmm.corpus import Document, PythonObject
@@ -23,6 +23,7 @@ SHARES = {
     "chat": 0.125,
     "two_in_one": 0.06,
     "follow_up": 0.06,
+    "plan": 0.04,
 }
 
 
@@ -42,14 +43,20 @@ def make_conversations(maker: Maker, toolbox: Toolbox, count: int, rng: random.R
         if len(made) == count:
             break
         kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
-        task = maker.follow_up(rng, toolbox) if kind == "follow_up" else getattr(maker, kind)(rng)
-        messages = tuple(conversation(task, toolbox))
+        messages = tuple(_messages(kind, maker, toolbox, rng))
         if messages in seen and kind != "chat":
             continue
         if len(messages[-1].text) <= MAX_RESULT_CHARS:
             seen.add(messages)
             made.append(ToolConversation(kind, messages))
     return made
+
+
+def _messages(kind: str, maker: Maker, toolbox: Toolbox, rng: random.Random) -> list[Message]:
+    """One conversation: a task done, or, as a planner of M13 does it, a message taken apart."""
+    if kind == "plan":
+        return plan(maker.two_in_one(rng))
+    return conversation(maker.follow_up(rng, toolbox) if kind == "follow_up" else getattr(maker, kind)(rng), toolbox)
 
 
 def word_search(documents: Sequence[Document], params: IndexParams) -> Search:

@@ -82,6 +82,7 @@ def render(result: dict[str, Any]) -> None:
 def run_once(task: dict[str, Any]) -> dict[str, Any]:
     """One run in this process; `task` as `bench_pretrain` writes it. Returns its figures."""
     started = time.perf_counter() - _seconds_since_start()
+    from llmm.allocator import keep_freed_memory
     from llmm.device import pick_device
     from llmm.paths import TOKENIZER, TOKENS
     from llmm.presets import params_of
@@ -92,6 +93,7 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
     from llmm.training.pretraining.trainer import train
     from llmm.training.tokenizer.folder import load_tokenizer
 
+    keep_freed_memory()  # as the stage does
     recipe = params_of(task["preset"]).pretrain
     device = pick_device()
     with tempfile.TemporaryDirectory() as scratch:

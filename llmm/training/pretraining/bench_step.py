@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from llmm.device import pick_device, pick_dtype, precision
+from llmm.allocator import keep_freed_memory
+from llmm.device import compiled, pick_device, pick_dtype, precision
 from llmm.errors import UserError
 from llmm.params import PretrainParams
 from llmm.peaks import data_sheet_peak, matmul_peak, wait_for
@@ -61,6 +62,7 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     "gflops" counts 6 N + 6 L D T for each token; "mfu" is its share of the peak of the step's precision, by the data
     sheet where that is known, else as measured. Raises UserError where the recipe is of another family than the peers.
     """
+    keep_freed_memory()  # as every stage does
     params = params_of(preset)
     recipe, vocab_size = params.pretrain, params.tokenizer.vocab_size
     device = pick_device()
@@ -80,17 +82,17 @@ def bench_step(steps: int, preset: str = "default") -> dict[str, Any]:
     steppers: dict[str, Step] = {}
     micro_batches: dict[str, MicroBatch] = {}
     for name in ("ours", *PEERS):
-        for compiled in (True, False) if compilable else (False,):
-            if name == "plain torch" and compilable and not compiled:
+        for compile_it in (True, False) if compilable else (False,):
+            if name == "plain torch" and compilable and not compile_it:
                 continue  # the better half of that peer is enough
             loss_of, optimizers = _system(name, recipe, vocab_size, dtype, device)
             # a micro-batch that is halved is compiled anew, for its own size: as fast as one that began so
-            loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+            loss_of = compiled(loss_of, device, dynamic=False) if compile_it else loss_of
             loss_of = _precise(loss_of, dtype, device)
-            title = f"{name}, {'compiled' if compiled else 'eager'}"
+            title = f"{name}, {'compiled' if compile_it else 'eager'}"
             micro_batches[title] = MicroBatch(recipe.batch_size)
             steppers[title] = functools.partial(_timed_step, loss_of, optimizers, micro_batches[title])
-            if name == "ours" and compiled == compilable:
+            if name == "ours" and compile_it == compilable:
                 ours_of, ours_at_once = loss_of, micro_batches[title]
 
     generator = torch.Generator().manual_seed(params.seed)

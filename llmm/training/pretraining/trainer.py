@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmm.device import pick_dtype, precision
+from llmm.device import compiled, pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers.schedules import set_learning_rates
 from llmm.params import PretrainParams
@@ -76,8 +76,8 @@ def train(
     optimizers = group.adapt(build_optimizers(model, recipe, dtype))
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     saver = group.saver(checkpoints) if checkpoints is not None else None
-    compiled = recipe.compile and compiler_found(device)
-    model_loss = torch.compile(next_token_loss) if compiled else next_token_loss
+    compilable = recipe.compile and compiler_found(device)
+    model_loss = compiled(next_token_loss, device) if compilable else next_token_loss
 
     def loss_of(ids_BT: Tensor) -> Tensor:
         with precision(dtype, device):
@@ -94,7 +94,7 @@ def train(
         if found:
             observer.restore(found[1])
             progress.say(f"going on from the checkpoint of step {first_step}")
-        if recipe.compile and not compiled:
+        if recipe.compile and not compilable:
             progress.say("no C++ compiler found: training uncompiled, about a tenth slower")
         step = first_step
         while step < (steps := length.steps(step)):
@@ -119,7 +119,7 @@ def train(
         spikes=observer.spikes,
         first_step=first_step,
         tokens_per_second=progress.tokens_per_second,
-        compiled=compiled,
+        compiled=compilable,
         micro_batch=micro_batch.rows,
     )
 

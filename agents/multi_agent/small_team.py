@@ -1,0 +1,165 @@
+"""A team that trains in two minutes, from nothing: the subject of M13's experiments.
+
+Its world is that of M12's small agent. A message holds one to six errands, and one model of half a million parameters
+has learnt every role: to do all errands itself, one after the other; to plan, which is to take the message apart; to do
+one errand; to check a call; to lead, which is to hand errands to specialists; and to decide after hearing what others
+would do. A role is told by the system turn, so one set of weights is the whole team.
+"""
+
+import functools
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from agents.multi_agent.roles import ALONE, CHECK, DEBATE, LEAD, NO, YES, hand_over
+from agents.tool_agent import small_agent
+from agents.tool_agent.small_agent import Job
+from agents.tool_agent.small_training import fit
+from agents.tool_agent.tasks import BETWEEN_PARTS, PLAN
+from llmm.training.lora.chat import ChatCodec, Message
+from llmm.training.lora.dataset import encode
+from llmm.training.tokenizer.bpe import train_codec
+from llmm.training.tokenizer.export import to_tokenizers
+from llmm.transformers.gpt import GPT, GPTConfig
+
+ERRANDS: tuple[small_agent.Kind, ...] = ("calculator", "read", "pay")
+SPECIALIST = {"calculator": "math", "read": "notes", "pay": "bank"}  # by tool
+JOINTS = (", then ", " and ", "; ", ", and then ", ". ")
+LONGEST_LEARNT, LONGEST = 4, 6  # errands in a message
+VOCABULARY, CONTEXT = 400, 288
+STEPS, CONVERSATIONS = 2000, 30_000
+SHARES = {ALONE: 0.3, PLAN: 0.15, "worker": 0.2, CHECK: 0.15, LEAD: 0.1, DEBATE: 0.1}
+DONE = "Done."
+
+
+@dataclass(frozen=True)
+class TeamJob:
+    """A message, its errands in their order, and what the notes say."""
+
+    message: str
+    errands: tuple[Job, ...]
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The right calls, in order."""
+        return tuple(errand.calls[0] for errand in self.errands)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What may be read."""
+        return {errand.number: errand.note for errand in self.errands if errand.number}
+
+
+def joined(errands: Sequence[Job], rng: random.Random) -> TeamJob:
+    """One message of these errands; a question loses its mark, unless it is the last."""
+    parts = [_bare(errand) for errand in errands]
+    joint = rng.choice(JOINTS)
+    return TeamJob(joint.join(parts), tuple(errands))
+
+
+def _bare(errand: Job) -> str:
+    return errand.prompt.rstrip("?= ")
+
+
+def wrong_call(errand: Job, rng: random.Random) -> str:
+    """The right call with a slip: another digit, two digits changed over, another sign, or another person."""
+    call = errand.calls[0]
+    while True:
+        slip = rng.randrange(3)
+        if slip == 0:
+            at = rng.choice([match.start() for match in re.finditer(r"\d", call)])
+            made = call[:at] + str(rng.randint(0, 9)) + call[at + 1 :]
+        elif slip == 1:
+            made = re.sub(r"(\d)(\d)", r"\2\1", call, count=1)
+        else:
+            made = re.sub(r"(?<=\d)[-+*](?=\d)", lambda sign: rng.choice("+-*"), call)
+            made = re.sub(r'(?<="to":")[a-z]+', lambda name: rng.choice(small_agent.PEOPLE), made)
+        if made != call and small_agent.fits(made):
+            return made
+
+
+def conversation(role: str, rng: random.Random) -> list[Message]:
+    """A conversation in which a member of the team does what its role is for."""
+    count = rng.randint(1, LONGEST_LEARNT) if role in (ALONE, PLAN, LEAD) else 1
+    errands = _different(count, small_agent.for_training, rng)
+    job = joined(errands, rng)
+    toolbox = small_agent.tools(job.notes)
+    if role == PLAN:
+        return [
+            Message("system", PLAN),
+            Message("user", job.message),
+            Message("assistant", BETWEEN_PARTS.join(map(_bare, errands))),
+        ]
+    if role == CHECK:
+        right = rng.random() < 0.5
+        call = errands[0].calls[0] if right else wrong_call(errands[0], rng)
+        return [
+            Message("system", CHECK),
+            Message("context", call),
+            Message("user", job.message),
+            Message("assistant", YES if right else NO),
+        ]
+    if role == LEAD:
+        messages = [Message("system", LEAD), Message("user", job.message)]
+        for errand in errands:
+            result = toolbox.call(errand.calls[0]).text
+            messages += [
+                Message("tool_call", hand_over(SPECIALIST[errand.kind], _bare(errand))),
+                Message("tool_result", result),
+            ]
+        return [*messages, Message("assistant", DONE)]
+    if role == DEBATE:
+        heard = [errands[0].calls[0] if rng.random() < 0.6 else wrong_call(errands[0], rng) for _ in range(2)]
+        call = errands[0].calls[0]
+        return [
+            Message("system", DEBATE),
+            Message("context", "\n".join(heard)),
+            Message("user", job.message),
+            Message("tool_call", call),
+            Message("tool_result", toolbox.call(call).text),
+            Message("assistant", DONE),
+        ]
+    messages = [Message("user", job.message)]
+    for call in job.calls:
+        messages += [Message("tool_call", call), Message("tool_result", toolbox.call(call).text)]
+    return [*messages, Message("assistant", DONE)]
+
+
+@functools.cache
+def codec() -> ChatCodec:
+    """A tokenizer of this world's texts, single digits kept apart."""
+    rng = random.Random("tokenizer")
+    made = [message.text for _ in range(200) for role in SHARES for message in conversation(role, rng)]
+    return ChatCodec(to_tokenizers(train_codec(made, VOCABULARY)))
+
+
+def sizes() -> GPTConfig:
+    """Of the model."""
+    return GPTConfig(codec().vocab_size, 3, 3, 3, 96, 256, context_len=CONTEXT + 128)
+
+
+def train(seed: int, steps: int = STEPS) -> Iterator[tuple[int, GPT]]:
+    """`fit` a fresh model to conversations of all roles."""
+    rng = random.Random(f"{seed} team")
+    roles = rng.choices(list(SHARES), list(SHARES.values()), k=CONVERSATIONS)
+    examples = encode([conversation(role, rng) for role in roles], codec(), CONTEXT)
+    return fit(sizes(), examples, steps, seed)
+
+
+def jobs(errands: int, count: int, seed: int) -> list[TeamJob]:
+    """Messages of so many errands each, with values that training leaves out."""
+    rng = random.Random(f"{seed} judged {errands}")
+    return [joined(_different(errands, small_agent.for_judging, rng), rng) for _ in range(count)]
+
+
+def _different(count: int, draw: Callable[[small_agent.Kind, random.Random], Job], rng: random.Random) -> list[Job]:
+    """Errands of which no two read the same note."""
+    made: list[Job] = []
+    while len(made) < count:
+        new = draw(rng.choice(ERRANDS), rng)
+        if not new.number or new.number not in {other.number for other in made}:
+            made.append(new)
+    return made
+
+
