@@ -246,6 +246,39 @@ def agent(
 
 
 @llmm.command()
+@click.argument("task")
+@click.option("--tokens", default=6000, show_default=True, type=click.IntRange(1), help="Budget, read and written.")
+@click.option("--calls", default=12, show_default=True, type=click.IntRange(1), help="Budget of tool calls.")
+@as_json
+@in_project
+def team(task: str, tokens: int, calls: int, json_: bool) -> None:
+    """Do TASK with a planner, which takes it apart, and a worker for each part, under one budget.
+
+    All of them are the tuned model. What the planner writes are parts of TASK, word for word.
+    """
+    if not task.strip():
+        raise UserError(
+            "the task is empty: give one, such as `llmm team 'what is 12 times 7 and where is json.loads?'`"
+        )
+    from agents.multi_agent.team import run_team
+
+    transcript = run_team(task, tokens, calls)
+    if json_:
+        print_json(transcript.to_json())
+        return
+    for turn in transcript.turns:
+        print(f"{turn.who}: {_visible(turn.asked)}")
+        for call, result in zip(turn.calls, turn.results, strict=True):
+            print(f"  call    {_visible(call)}\n  result  {_visible(result)}")
+        print(
+            f"  says    {_visible(turn.answer)}" if turn.answer else f"  says nothing: it ended because of {turn.stop}"
+        )
+    spent = transcript.budget
+    print(_visible(transcript.answer) or f"no answer: {transcript.outcome}")
+    print(f"{spent.spent_tokens:,} of {spent.tokens:,} tokens, {spent.spent_calls} of {spent.calls} calls")
+
+
+@llmm.command()
 @mine_option
 @as_json
 @in_project

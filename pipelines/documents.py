@@ -203,6 +203,28 @@ def rerank_search(_: Summary) -> str:
     return _table(columns, rows, "", f"{found['queries']} queries of the validation split. Not reranked: {beside}.")
 
 
+WHO = ("agent", "team")
+
+
+def team(_: Summary) -> str:
+    """What a planner with workers gained over the agent alone on messages of two questions."""
+    found = read_json(paths.DATA / "experiments" / "team.json")
+    columns = (
+        "joined and asked in | agent, exact calls | team, exact calls | difference | only the team / only the agent | "
+        "p | taken apart as meant | tokens, agent | team"
+    )
+    rows = []
+    for name in ("known phrasings", "new phrasings"):
+        of = found[name]
+        agent, together = (f"{of[key]['rate']:.3f} ({of[key]['low']:.2f} to {of[key]['high']:.2f})" for key in WHO)
+        gain = of["team_minus_agent"]
+        difference = f"{gain['difference']:+.3f} ({gain['low']:+.2f} to {gain['high']:+.2f})"
+        rest = f"{of['only_team']} / {of['only_agent']} | {of['p_value']:.1g} | {of['planned']['rate']:.3f}"
+        tokens = f"{of['agent_tokens']:.0f} | {of['team_tokens']:.0f}"
+        rows.append(f"| {name} | {agent} | {together} | {difference} | {rest} | {tokens} |")
+    return _table(columns, rows, "", f"{found['tasks']} messages in each row; p is McNemar's, exact.")
+
+
 def step_gpu(_: Summary) -> str:
     """A training step of 124 million parameters on a GPU, beside its peers."""
     return _steps("step_gpu.json")
@@ -211,6 +233,24 @@ def step_gpu(_: Summary) -> str:
 def step_gpu_h100(_: Summary) -> str:
     """The same on another kind of GPU, in larger micro-batches."""
     return _steps("step_gpu_h100.json")
+
+
+def step_gpu_before(_: Summary) -> str:
+    """The same in smaller micro-batches, before angles and softmax were taken otherwise."""
+    return _steps("step_gpu_before.json")
+
+
+def step_gpu_forms(_: Summary) -> str:
+    """What the same arithmetic takes on a GPU, written one way or the other."""
+    found = read_json(paths.DATA / "experiments" / "step_gpu_forms.json")
+    rows = [f"| {run['form']} | {run['norm']} | {run['milliseconds']:.3f} |" for run in found["forms"]]
+    losses = "; ".join(f"{name} {value:.1f}" for name, value in found["cross_entropy_milliseconds"].items())
+    steps = "; ".join(f"{name} {value:.3f}" for name, value in found["whole_step"].items())
+    below = (
+        f"{found['what']}, {found['device']}. LM head and cross-entropy of 65,536 tokens over 32,768, milliseconds: "
+        f"{losses}. MFU of whole steps on that GPU: {steps}."
+    )
+    return _table("angles turned as | norm | milliseconds", rows, "", below)
 
 
 def step_gpu_residual_float32(_: Summary) -> str:
@@ -338,8 +378,11 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "shakespeare-search": shakespeare_search,
     "rerank-search": rerank_search,
     "retrieval-xquad": retrieval_xquad,
+    "team": team,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
+    "step-gpu-before": step_gpu_before,
+    "step-gpu-forms": step_gpu_forms,
     "step-gpu-residual-float32": step_gpu_residual_float32,
     "step-gpu-search": step_gpu_search,
     "residual-dtype": residual_dtype,
