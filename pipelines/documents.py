@@ -273,6 +273,17 @@ def step_bfloat16_cores(_: Summary) -> str:
     return _step_runs("step_bfloat16_cores.json")
 
 
+def freed_memory(_: Summary) -> str:
+    """A training step where glibc hands freed memory back, and where it keeps it; pairs of runs in turns."""
+    rows = []
+    for number, run in enumerate(read_json(paths.DATA / "experiments" / "freed_memory.json"), 1):
+        left, kept = (run[way] for way in ("left", "kept"))
+        model, optimizer = (f"{left[part]:.0f} | {kept[part]:.0f}" for part in ("model_ms", "optimizer_ms"))
+        rows.append(f"| {number} | {model} | {optimizer} | {sum(left.values()) / sum(kept.values()):.2f} |")
+    columns = "pair | model, ms, handed back | kept | optimizers, ms, handed back | kept | step, handed back / kept"
+    return _table(columns, rows)
+
+
 def step_cpu(_: Summary) -> str:
     """The same on two cores without them."""
     return _step_runs("step_cpu.json")
@@ -379,6 +390,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "rerank-search": rerank_search,
     "retrieval-xquad": retrieval_xquad,
     "team": team,
+    "freed-memory": freed_memory,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-before": step_gpu_before,
