@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llmm import device, peaks
+from llmm.transformers.attention.rope import rope_tables, rotate, rotate_swapped
 
 CPU = torch.device("cpu")
 
@@ -50,3 +51,25 @@ def test_a_measured_peak_is_of_a_product_that_was_taken(monkeypatch):
     assert sizes[-1] == 2048 and len(sizes) > 10
     monkeypatch.setattr(peaks, "_gflops", lambda size, dtype, device, seconds: size / 256)  # 1 GFLOP/s: emulated
     assert peaks.matmul_peak(torch.bfloat16, CPU) == 1.0
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_angles_are_turned_alike_on_every_device(ragged):
+    x_BHTd = torch.randn(2, 3, 7, 16, requires_grad=True)
+    cos, sin = (table[:7] for table in rope_tables(16, 32, 10_000.0))
+    if ragged:
+        cos, sin = (table.expand(2, 1, 7, 16).contiguous() for table in (cos, sin))
+    turned = [form(x_BHTd, cos, sin) for form in (rotate, rotate_swapped)]
+    assert torch.equal(*turned)
+    upstream = torch.randn_like(turned[0])
+    gradients = [torch.autograd.grad(one, x_BHTd, upstream)[0] for one in turned]
+    assert torch.allclose(*gradients, rtol=1e-6, atol=1e-6)
+
+
+def test_only_a_gpu_is_told_how_to_take_a_softmax(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options) or function)
+    for name in ("cpu", "cuda"):
+        assert device.compiled(len, torch.device(name), dynamic=False) is len
+    assert [options["options"] for options in asked] == [None, {"online_softmax": False}]
+    assert all(options["dynamic"] is False for options in asked)
