@@ -132,7 +132,7 @@ def test_a_budget_is_spent_beyond_its_limit_and_not_at_it() -> None:
 
 def test_a_spent_budget_ends_the_work_and_nothing_is_delivered() -> None:
     one = Transcript("", Budget(10, 9))
-    turn = Turn("worker", "", ("a",), ("1",), (), "", "answer", 6)
+    turn = Turn("worker", "", ("a",), ("1",), "", "answer", 6)
     one.add(turn)
     assert one.going
     one.add(turn)

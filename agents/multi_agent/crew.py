@@ -44,10 +44,8 @@ class Crew:
         for (transcript, asked, _), trace in zip(requests, traces, strict=True):
             called = [step for step in trace.steps if step.role == "tool_call"]
             results = tuple(str(step.result) for step in called)
-            failed = tuple(step.text for step in called if not step.ok)
             cost = tokens_of(trace, self.codec)
-            calls = tuple(trace.calls)
-            transcript.add(Turn(policy.name, asked, calls, results, failed, trace.answer, trace.stop, cost))
+            transcript.add(Turn(policy.name, asked, tuple(trace.calls), results, trace.answer, trace.stop, cost))
         return traces
 
 

@@ -9,17 +9,15 @@ from langgraph.graph import END, START, StateGraph
 
 from agents.multi_agent.crew import Crew
 from agents.multi_agent.transcript import Transcript
-
-Draft = tuple[tuple[str, ...], str]  # calls and answer
+from agents.tool_agent.trace import Trace
 
 
 class State(TypedDict):
-    """`drafts[i][j]` is what came of errand j of message i; `open` are the (i, j) to be done."""
+    """Of many messages: the errands in each, and what came of them, in their order."""
 
     transcripts: list[Transcript]
     errands: list[tuple[str, ...]]
-    drafts: list[list[Draft]]
-    open: list[tuple[int, int]]
+    done: list[list[Trace]]
 
 
 class PlannerWorkers:
@@ -39,27 +37,22 @@ class PlannerWorkers:
 
     def __call__(self, transcripts: list[Transcript]) -> None:
         """See the class."""
-        start: State = {"transcripts": transcripts, "errands": [], "drafts": [], "open": []}
-        self.graph.invoke(start)
+        self.graph.invoke({"transcripts": transcripts, "errands": [], "done": []})
 
     def _plan(self, state: State) -> dict[str, object]:
-        errands = self.crew.plan(state["transcripts"])
-        return {
-            "errands": errands,
-            "drafts": [[((), "")] * len(parts) for parts in errands],
-            "open": [(i, j) for i, parts in enumerate(errands) for j in range(len(parts))],
-        }
+        return {"errands": self.crew.plan(state["transcripts"])}
 
     def _work(self, state: State) -> dict[str, object]:
-        todo = [(i, j) for i, j in state["open"] if state["transcripts"][i].going]
-        traces = self.crew.work([(state["transcripts"][i], state["errands"][i][j]) for i, j in todo])
-        drafts = [list(row) for row in state["drafts"]]
-        for (i, j), trace in zip(todo, traces, strict=True):
-            drafts[i][j] = (tuple(trace.calls), trace.answer)
-        return {"drafts": drafts}
+        """All errands of all messages in one batch, but for those whose budget the planner has spent."""
+        todo = [(i, errand) for i, of in enumerate(state["errands"]) for errand in of if state["transcripts"][i].going]
+        traces = self.crew.work([(state["transcripts"][i], errand) for i, errand in todo])
+        done: list[list[Trace]] = [[] for _ in state["transcripts"]]
+        for (i, _), trace in zip(todo, traces, strict=True):
+            done[i].append(trace)
+        return {"done": done}
 
     def _deliver(self, state: State) -> dict[str, object]:
-        for transcript, row in zip(state["transcripts"], state["drafts"], strict=True):
-            calls = tuple(call for made, _ in row for call in made)
-            transcript.finish(calls, " ".join(answer for _, answer in row if answer))
+        for transcript, traces in zip(state["transcripts"], state["done"], strict=True):
+            calls = tuple(call for trace in traces for call in trace.calls)
+            transcript.finish(calls, " ".join(trace.answer for trace in traces if trace.answer))
         return {}

@@ -1,6 +1,5 @@
 """What a team did with one message: who was asked what, what came of it at which price, and how it ended."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -18,7 +17,6 @@ class Turn:
     asked: str
     calls: tuple[str, ...]
     results: tuple[str, ...]  # of the calls, in their order
-    failed: tuple[str, ...]  # those of the calls that came back as an error
     answer: str
     stop: str
     tokens: int  # read and written
@@ -53,16 +51,6 @@ class Transcript:
         if self.going:
             self.calls, self.answer = calls, answer
             self.outcome = "done" if calls or answer else "nothing"
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """The delivered calls that failed when they were last carried out."""
-        last = {call: call in turn.failed for turn in self.turns for call in turn.calls}
-        return tuple(call for call in self.calls if last.get(call, False))
-
-    def right(self, wanted: Sequence[str]) -> bool:
-        """Whether the calls `wanted`, these and in this order, were delivered within the budget and have worked."""
-        return self.outcome == "done" and list(self.calls) == list(wanted) and not self.broken
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
