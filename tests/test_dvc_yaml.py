@@ -12,8 +12,8 @@ from pipelines.flows.revisions import code_files
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 # how artifacts are read and written, where memory comes from, what a person sees: none of it shapes a result
 FRAME = {
-    *(f"llmm/{name}.py" for name in ("allocator", "device", "errors", "files", "lineage", "params", "paths", "figures")),
-    "llmm/stage.py",
+    *(f"llmm/{name}.py" for name in ("allocator", "device", "errors", "files", "lineage", "params", "paths")),
+    *(f"llmm/{name}.py" for name in ("figures", "stage")),
     *(f"llmm/corpus/{name}.py" for name in ("document", "headings", "splits", "store")),
     *(f"llmm/training/pretraining/{name}.py" for name in ("progress", "folder")),
     "pipelines/stage.py",
