@@ -47,6 +47,9 @@ def test_a_measured_peak_is_of_a_product_that_was_taken(monkeypatch):
     sizes = []
     product = torch.mm
     monkeypatch.setattr(torch, "mm", lambda a, b: sizes.append(len(a)) or product(a, b))
+    measured = peaks._gflops
+    # a machine that others starve may look as slow as one that emulates
+    monkeypatch.setattr(peaks, "_gflops", lambda size, *rest: max(100.0 * (size == 256), measured(size, *rest)))
     assert peaks.matmul_peak(torch.float32, CPU, 0.01) > 0
     assert sizes[-1] == 2048 and len(sizes) > 10
     monkeypatch.setattr(peaks, "_gflops", lambda size, dtype, device, seconds: size / 256)  # 1 GFLOP/s: emulated
