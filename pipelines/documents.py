@@ -246,7 +246,9 @@ def step_gpu_forms(_: Summary) -> str:
     rows = [f"| {run['form']} | {run['norm']} | {run['milliseconds']:.3f} |" for run in found["forms"]]
     losses = "; ".join(f"{name} {value:.1f}" for name, value in found["cross_entropy_milliseconds"].items())
     steps = "; ".join(f"{name} {value:.3f}" for name, value in found["whole_step"].items())
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in found["profile"].items())
     below = (
+        f"Of the GPU's time in a step with halves: {shares}. "
         f"{found['what']}, {found['device']}. LM head and cross-entropy of 65,536 tokens over 32,768, milliseconds: "
         f"{losses}. MFU of whole steps on that GPU: {steps}."
     )

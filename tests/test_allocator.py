@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# a block of 20 MiB, twice: what malloc(3) has asked of the system for it, and what it holds after the block is freed
+# whether malloc(3) still holds a block of 20 MiB after it was freed
 PROGRAM = """
 import ctypes, sys
 from llmm.allocator import keep_freed_memory
