@@ -9,10 +9,9 @@ import json
 import random
 from typing import Any
 
-from scipy.stats import binomtest
-
 from agents.multi_agent.budget import Budget
 from agents.multi_agent.crew import Crew, tokens_of
+from agents.multi_agent.mcnemar import paired
 from agents.multi_agent.planner_workers import PlannerWorkers
 from agents.multi_agent.transcript import Transcript
 from agents.tool_agent.agent import load_agent
@@ -38,7 +37,7 @@ def compare(count: int, seed: int) -> dict[str, Any]:
     objects = load_objects(paths.CORPUS)
     of_split = [item for item in objects if item.split == "test"]
     values = collect_values(load_documents(paths.CORPUS, "test"), of_split, objects)
-    team = PlannerWorkers(Crew(agent.policy.model, agent.policy.codec, agent.tools, _ENDLESS))
+    team = PlannerWorkers(Crew(agent.policy.model, agent.policy.codec, _ENDLESS), agent.tools)
     found: dict[str, Any] = {"tasks": count}
     for name, phrasings in PHRASINGS.items():
         rng = random.Random(f"{seed} team {name}")
@@ -50,11 +49,7 @@ def compare(count: int, seed: int) -> dict[str, Any]:
         team(transcripts)
         alone = [trace.calls == calls for trace, calls in zip(traces, wanted, strict=True)]
         together = [list(one.calls) == calls for one, calls in zip(transcripts, wanted, strict=True)]
-        only_team, only_agent = (
-            sum(a and not b for a, b in zip(first, second, strict=True))
-            for first, second in ((together, alone), (alone, together))
-        )
-        discordant = only_team + only_agent
+        pairs = paired(together, alone)
         planned = [
             tuple(turn.asked for turn in one.turns if turn.who == "worker") == task.parts
             for one, task in zip(transcripts, tasks, strict=True)
@@ -63,9 +58,9 @@ def compare(count: int, seed: int) -> dict[str, Any]:
             "agent": _rate(alone),
             "team": _rate(together),
             "team_minus_agent": paired_bootstrap(list(map(float, together)), list(map(float, alone)), 2000, seed),
-            "only_team": only_team,
-            "only_agent": only_agent,
-            "p_value": float(binomtest(only_team, discordant).pvalue) if discordant else 1.0,
+            "only_team": pairs.only_first,
+            "only_agent": pairs.only_second,
+            "p_value": pairs.p_value,
             "planned": _rate(planned),
             "agent_tokens": sum(tokens_of(trace, agent.policy.codec) for trace in traces) / count,
             "team_tokens": sum(one.budget.spent_tokens for one in transcripts) / count,

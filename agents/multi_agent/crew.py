@@ -1,52 +1,78 @@
-"""The members of a team: one model as planner and as workers, on many messages at once."""
+"""The members of a team: one model in several roles, each told by a system turn, working on many messages at once."""
 
 from collections.abc import Sequence
 
-from agents.multi_agent.plan_masks import PlanGrammar
+import torch
+
+from agents.multi_agent.plan_masks import PlanGrammar, is_plan
 from agents.multi_agent.transcript import Transcript, Turn
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tasks import BETWEEN_PARTS, PLAN
 from agents.tool_agent.tools import Toolbox
 from agents.tool_agent.trace import Trace
-from llmm.training.lora.chat import ChatCodec, Message
+from llmm.training.lora.chat import ChatCodec, Conversation, Message
 from llmm.transformers.gpt import GPT
+from llmm.transformers.gpt.sampling import Sampler
 
 NO_TOOLS = Toolbox([])
+PLANNER = "planner"
 
 
 class Crew:
-    """Whoever is asked answers with the same weights; as what, the system turn before the request says."""
+    """Whoever is asked answers with the same weights; as what, the turns before the request say."""
 
-    def __init__(self, model: GPT, codec: ChatCodec, tools: Toolbox, limits: Limits) -> None:
-        self.codec, self.tools, self.limits = codec, tools, limits
-        self.worker = ModelPolicy(model, codec, list(tools.tools.values()), "worker")
-        self.planner = ModelPolicy(model, codec, (), "planner")
-        self.planner.grammar = PlanGrammar(codec)
+    def __init__(self, model: GPT, codec: ChatCodec, limits: Limits, seed: int = 0) -> None:
+        self.model, self.codec, self.limits = model, codec, limits
+        self.plans = PlanGrammar(codec)
+        self.generator = torch.Generator().manual_seed(seed)
 
-    def plan(self, transcripts: Sequence[Transcript]) -> list[tuple[str, ...]]:
-        """The errands of each message, in its own words; the whole message where the planner does not end."""
-        requests = [(one, one.message, [Message("system", PLAN)]) for one in transcripts]
-        plans = [trace.answer for trace in self._ask(self.planner, NO_TOOLS, requests)]
-        parts = [tuple(part.strip() for part in plan.split(BETWEEN_PARTS)) for plan in plans]
-        return [found if all(found) else (one.message,) for found, one in zip(parts, transcripts, strict=True)]
-
-    def work(self, errands: Sequence[tuple[Transcript, str]]) -> list[Trace]:
-        """Have each errand done by a worker of its own, who sees nothing else."""
-        return self._ask(self.worker, self.tools, [(one, errand, []) for one, errand in errands])
-
-    def _ask(
-        self, policy: ModelPolicy, tools: Toolbox, requests: Sequence[tuple[Transcript, str, list[Message]]]
+    def ask(
+        self,
+        who: str,
+        requests: Sequence[tuple[Transcript, str, Sequence[Message]]],
+        tools: Toolbox = NO_TOOLS,
+        temperature: float = 0.0,
     ) -> list[Trace]:
-        """All requests in one batch, noted in the transcripts and paid from their budgets."""
+        """Have `who` work on requests (the team's transcript, what is asked, what was said before) with its tools, all
+        in one batch, each to its end. Noted in the transcripts, and paid from their budgets."""
+        policy = self._policy(who, tools, temperature)
         tasks = [(asked, before) for _, asked, before in requests]
         traces = run_tasks(tasks, policy, tools, self.limits) if tasks else []
-        for (transcript, asked, _), trace in zip(requests, traces, strict=True):
-            called = [step for step in trace.steps if step.role == "tool_call"]
-            results = tuple(str(step.result) for step in called)
-            cost = tokens_of(trace, self.codec)
-            transcript.add(Turn(policy.name, asked, tuple(trace.calls), results, trace.answer, trace.stop, cost))
+        for (transcript, _, _), trace in zip(requests, traces, strict=True):
+            transcript.add(Turn.of(trace, tokens_of(trace, self.codec)))
         return traces
+
+    def plan(self, transcripts: Sequence[Transcript]) -> list[tuple[str, ...]]:
+        """The errands of each message, in its own words; the whole message where what the planner says is no plan."""
+        requests = [(one, one.message, [Message("system", PLAN)]) for one in transcripts]
+        found = []
+        for one, trace in zip(transcripts, self.ask(PLANNER, requests), strict=True):
+            parts = trace.answer.split(BETWEEN_PARTS) if is_plan(trace.answer, one.message) else [one.message]
+            found.append(tuple(part.strip() for part in parts))
+        return found
+
+    def turn(
+        self, who: str, conversations: Sequence[tuple[Transcript, Conversation]], tools: Toolbox
+    ) -> list[Message | None]:
+        """One turn of `who` in each conversation, None where it did not end. The calls in it are not carried out."""
+        if not conversations:
+            return []
+        written = self._policy(who, tools).turns([said for _, said in conversations], self.limits.turn_tokens)
+        for (transcript, said), turn in zip(conversations, written, strict=True):
+            cost = len(self.codec.prompt(said)) + turn.tokens
+            asked = next(one.text for one in reversed(said) if one.role == "user")
+            answer = turn.message.text if turn.message and turn.message.role == "assistant" else ""
+            transcript.add(Turn(who, asked, (), (), (), answer, "answer" if turn.message else "unfinished", cost))
+        return [turn.message for turn in written]
+
+    def _policy(self, who: str, tools: Toolbox, temperature: float = 0.0) -> ModelPolicy:
+        policy = ModelPolicy(
+            self.model, self.codec, list(tools.tools.values()), who, Sampler(temperature), self.generator
+        )
+        if who == PLANNER:
+            policy.grammar = self.plans
+        return policy
 
 
 def tokens_of(trace: Trace, codec: ChatCodec) -> int:

@@ -22,13 +22,18 @@ BATCH_TOKENS = 2048
 STAGES = 10  # looks at a training
 
 
-def fit(config: GPTConfig, examples: Sequence[Example], steps: int, seed: int) -> Iterator[tuple[int, GPT]]:
-    """Train a fresh model and give it out after every tenth of the `steps`, the number of steps done beside it.
+def fit(
+    config: GPTConfig, examples: Sequence[Example], steps: int, seed: int, start: GPT | None = None
+) -> Iterator[tuple[int, GPT]]:
+    """Train a fresh model, or one with the weights of `start`, and give it out after every tenth of the `steps`, the
+    number of steps done beside it.
 
     The same model each time: whoever keeps one copies it.
     """
     model = GPT(config)
     model.init_weights(torch.Generator().manual_seed(seed))
+    if start is not None:
+        model.load_state_dict(start.state_dict())
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
     optimizers: list[torch.optim.Optimizer] = [
