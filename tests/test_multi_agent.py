@@ -382,7 +382,7 @@ def members() -> Crew:
     return Crew(model, small_team.codec(), Limits(steps=2, turn_tokens=24, seconds=600), 0)
 
 
-@pytest.mark.parametrize("role", small_team.SHARES)
+@pytest.mark.parametrize("role", [*small_team.SHARES, "check"])
 def test_a_role_is_played_right_in_its_conversations(role: str) -> None:
     rng = random.Random(role)
     for _ in range(20):
@@ -429,7 +429,7 @@ def test_what_a_team_costs_is_what_its_members_read_and_wrote(members: Crew) -> 
 
 
 def test_fresh_weights_make_a_team_that_ends(members: Crew) -> None:
-    for team_of in (PlannerWorkers(members, TOOLS, critic=True, attempts=2), Debate(members, TOOLS, 2, 1, 1.0)):
+    for team_of in (PlannerWorkers(members, TOOLS, critic=members, attempts=2), Debate(members, TOOLS, 2, 1, 1.0)):
         transcripts = [Transcript(text, Budget(10**6, 10**6)) for text in ("read note 1", "3 + 4; 5 + 6")]
         team_of(transcripts)
         assert not any(one.going for one in transcripts)

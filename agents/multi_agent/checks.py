@@ -377,7 +377,7 @@ def _teams(members: Crew, tools: Toolbox) -> list[Any]:
     specialists = {"math": "calculator", "notes": "read", "bank": "pay"}
     return [
         PlannerWorkers(members, tools),
-        PlannerWorkers(members, tools, critic=True, attempts=3),
+        PlannerWorkers(members, tools, critic=members, attempts=3),
         PlannerWorkers(members, tools, plans=False, attempts=2),
         SelfConsistency(members, tools, 3),
         Supervisor(
@@ -468,7 +468,7 @@ def retry_faults() -> int:
                 return trace
 
         members: Scripted = Judged(0, wild=False)
-        _worked(PlannerWorkers(members, _tools(), critic=True, attempts=attempts), MESSAGES[:1])
+        _worked(PlannerWorkers(members, _tools(), critic=members, attempts=attempts), MESSAGES[:1])
         worked = sum(who == "worker" for who, _ in members.asked)
         asked = sum(who == "critic" for who, _ in members.asked)
         faults += worked != 3 * (1 if accepts else attempts)

@@ -50,14 +50,13 @@ class Debate:
         self.graph.invoke(start, {"recursion_limit": self.rounds + 4})
 
     def _speak(self, state: State) -> dict[str, object]:
-        """A round: each debater for itself at first, then after hearing the others."""
+        """A round: each debater after hearing the others, of whom in the first round there is nothing to hear."""
         requests = []
         for i, transcript in enumerate(state["transcripts"]):
             for k in range(self.debaters):
                 others = [calls for m, calls in enumerate(state["said"][i]) if m != k] if state["said"] else []
                 heard = "\n".join(call for calls in others for call in calls)
-                before = says(DEBATE, heard) if others else []
-                requests.append((transcript, transcript.message, before))
+                requests.append((transcript, transcript.message, says(DEBATE, heard)))
         traces = self.crew.ask("debater", requests, self.tools, self.temperature)
         n = self.debaters
         said = [[tuple(trace.calls) for trace in traces[n * i : n * i + n]] for i in range(len(state["transcripts"]))]

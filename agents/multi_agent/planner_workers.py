@@ -30,8 +30,8 @@ class State(TypedDict):
 class PlannerWorkers:
     """`team(transcripts)` works on their messages to the end.
 
-    An errand is done again, `attempts` times at most, where a call has failed, none was made, or the `critic`, if there
-    is one, says no. Where the team does not plan, one worker has the whole message.
+    An errand is done again, `attempts` times at most, where a call has failed, a turn did not end, or the `critic`, if
+    there is one (who may have weights of its own), says no. Where the team does not plan, one worker has the message.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class PlannerWorkers:
         crew: Crew,
         tools: Toolbox,
         plans: bool = True,
-        critic: bool = False,
+        critic: Crew | None = None,
         attempts: int = 1,
         temperature: float = 0.7,
     ) -> None:
@@ -93,19 +93,19 @@ class PlannerWorkers:
             drafts[i][j] = (tuple(trace.calls), trace.answer)
             if trace.stop != "answer" or any(step.ok is False for step in trace.steps):
                 failed.append((i, j))
-        unchecked = [place for place in todo if place not in failed and self.critic]
+        unchecked = [place for place in todo if place not in failed]
         return {"drafts": drafts, "attempt": state["attempt"] + 1, "open": failed, "unchecked": unchecked}
 
     def _check(self, state: State) -> dict[str, object]:
         """Open again what the critic says no to. The last attempt is taken as it is, and not looked at."""
         asked = [(i, j) for i, j in state["unchecked"] if state["transcripts"][i].going]
-        if state["attempt"] >= self.attempts:
-            asked = []
+        if self.critic is None or state["attempt"] >= self.attempts:
+            return {}
         requests = []
         for i, j in asked:
             before = says(CHECK, "\n".join(state["drafts"][i][j][0]))
             requests.append((state["transcripts"][i], state["errands"][i][j], before))
-        verdicts = self.crew.ask("critic", requests)
+        verdicts = self.critic.ask("critic", requests)
         refused = [place for place, verdict in zip(asked, verdicts, strict=True) if verdict.answer == NO]
         return {"open": [*state["open"], *refused]}
 

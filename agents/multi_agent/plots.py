@@ -12,6 +12,7 @@ Runs = Sequence[Sequence[float]]
 
 def votes(
     measured: Mapping[float, Mapping[int, Sequence[float]]],
+    majority: Mapping[int, Sequence[float]],
     predicted: Mapping[str, Mapping[int, Sequence[float]]],
     greedy: float,
     path: Path,
@@ -29,6 +30,10 @@ def votes(
         values = [100 * float(np.mean(of[n])) for n in counts]
         axes.plot(counts, values, style, color=WARM, linewidth=1)
         _at_end(axes, counts[-1], values[-1], f"{way} voters", WARM)
+    counts = list(majority)
+    values = [100 * float(np.mean(of)) for of in majority.values()]
+    axes.plot(counts, values, "-.", color=OURS, linewidth=1)
+    _at_end(axes, counts[-1], values[-1], "more than half right", OURS)
     axes.axhline(100 * greedy, color=BASELINE_COLOUR, linewidth=0.8)
     axes.text(1, 100 * greedy + 0.7, "one attempt, not drawn", color=BASELINE_COLOUR, fontsize=8)
     axes.set_xscale("log")
@@ -51,7 +56,7 @@ def debates(
         left.text(0.98, height, label, color=colour, transform=left.transAxes, ha="right", fontsize=8)
     mean = 100 * float(np.mean(same_tokens))
     left.axhline(mean, color=BASELINE_COLOUR, linewidth=0.8)
-    left.text(0, mean + 0.5, "vote of undisturbed attempts, same tokens", color=BASELINE_COLOUR, fontsize=8)
+    left.text(0, mean + 0.5, "vote of first speakers, same tokens", color=BASELINE_COLOUR, fontsize=8)
     left.set(xlabel="rounds of listening", ylabel="% right", xticks=list(rounds))
     left.set_title("Do they become right?", loc="left", fontsize="medium")
     for values in agree:

@@ -1,15 +1,16 @@
 """A team that trains in a few minutes: the subject of M13's experiments.
 
 Its world is that of M12's small agent, and its model goes on from that agent's weights. A message holds one to six
-errands, and the one model learns every role: to do all errands itself, one after the other; to plan, which is to take
-the message apart; to do one errand; to check a call; to lead, which is to hand errands to specialists; and to decide
-after hearing what others would do. A role is told by the system turn, so one set of weights is the whole team.
+errands, and one model learns nearly every role: to do all errands itself, one after the other; to plan, which is to
+take the message apart; to do one errand; to lead, which is to hand errands to specialists; and to decide after hearing
+what others would do. A role is told by the system turn. The critic alone, who has to say yes or no to a call, is
+another model that goes on from the same agent: one word an example taught it nothing beside the other roles.
 """
 
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.multi_agent.roles import ALONE, CHECK, DEBATE, LEAD, NO, YES, hand_over, says
@@ -27,7 +28,8 @@ JOINTS = (", then ", " and ", "; ", ", and then ", ". ")
 LONGEST_LEARNT, LONGEST = 4, 6  # errands in a message
 CONTEXT = 288
 STEPS, CONVERSATIONS = 4000, 40_000
-SHARES = {ALONE: 0.3, PLAN: 0.1, "worker": 0.1, CHECK: 0.25, LEAD: 0.15, DEBATE: 0.1}
+CRITIC_STEPS = 2000
+SHARES = {ALONE: 0.3, PLAN: 0.15, "worker": 0.1, LEAD: 0.2, DEBATE: 0.25}
 DONE = "Done."
 
 
@@ -109,8 +111,9 @@ def conversation(role: str, rng: random.Random) -> list[Message]:
             ]
         return [*messages, Message("assistant", DONE)]
     if role == DEBATE:
-        heard = [errands[0].calls[0] if rng.random() < 0.6 else wrong_call(errands[0], rng) for _ in range(2)]
         call = errands[0].calls[0]
+        listens = rng.random() < 0.5  # or speaks first
+        heard = [call if rng.random() < 0.6 else wrong_call(errands[0], rng) for _ in range(2 * listens)]
         return [
             *says(DEBATE, "\n".join(heard)),
             Message("user", job.message),
@@ -134,13 +137,22 @@ def sizes() -> GPTConfig:
     return dataclasses.replace(small_agent.sizes(), context_len=CONTEXT + 192)
 
 
-def train(seed: int, steps: int = STEPS) -> Iterator[tuple[int, GPT]]:
-    """`fit` the small agent of this seed, once it is trained, to conversations of all roles."""
+def train(seed: int) -> Iterator[tuple[int, GPT]]:
+    """`fit` the small agent of this seed, once it is trained, to conversations of all roles but the critic's."""
+    return _go_on(seed, "team", SHARES, STEPS)
+
+
+def train_critic(seed: int) -> Iterator[tuple[int, GPT]]:
+    """The same, to the critic's conversations alone."""
+    return _go_on(seed, "critic", {CHECK: 1.0}, CRITIC_STEPS)
+
+
+def _go_on(seed: int, name: str, shares: Mapping[str, float], steps: int) -> Iterator[tuple[int, GPT]]:
     *_, (_, agent) = small_agent.train(seed)
-    rng = random.Random(f"{seed} team")
-    roles = rng.choices(list(SHARES), list(SHARES.values()), k=CONVERSATIONS)
+    rng = random.Random(f"{seed} {name}")
+    roles = rng.choices(list(shares), list(shares.values()), k=CONVERSATIONS)
     examples = encode([conversation(role, rng) for role in roles], codec(), CONTEXT)
-    yield from fit(sizes(), examples, steps, seed, agent)
+    return fit(sizes(), examples, steps, seed, agent)
 
 
 def jobs(errands: int, count: int, seed: int) -> list[TeamJob]:
