@@ -613,7 +613,9 @@ def label_faults() -> int:
         (replace(_delivered([]), outcome="nothing"), {"premature termination"}),
     ]
     missing = set(RULES) - {name for _, names in planted for name in names}
-    return sum(set(label(transcript, wanted)) != names for transcript, names in planted) + len(missing)
+    faults = sum(set(label(transcript, wanted)) != names for transcript, names in planted) + len(missing)
+    twice = set(label(_delivered([a, a]), [a, a, read]))  # is no repetition where it is wanted twice
+    return faults + (twice != {"premature termination"})
 
 
 def _delivered(calls: Sequence[str], turns: tuple[Turn, ...] = ()) -> Transcript:

@@ -284,9 +284,9 @@ def debates(figures: Path) -> Record:
         "{attempts_for_the_same_tokens[mean]:.0f} first speakers, for the same tokens, is right in "
         "{vote_of_the_same_tokens[mean]:.1%}.",
         negative="Listening is not evidence: a debater that hears two right calls is right in "
-        "{after_hearing[2_right][mean]:.1%}, one that hears one right call in {after_hearing[1_right][mean]:.1%}, and one "
-        "that hears wrong ones alone in {after_hearing[0_right][mean]:.1%}, although it was trained to make the right "
-        "call whatever it hears. At the end of its training three rounds change the share of right answers by "
+        "{after_hearing[2_right][mean]:.1%}, one that hears one in {after_hearing[1_right][mean]:.1%}, and one that "
+        "hears wrong ones alone in {after_hearing[0_right][mean]:.1%}, although it was trained to make the right call "
+        "whatever it hears. At the end of its training three rounds change the share of right answers by "
         "{gain_of_learnt[mean]:+.3f} (sd {gain_of_learnt[sd]:.3f}).",
     )
 
