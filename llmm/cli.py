@@ -279,6 +279,18 @@ def team(task: str, tokens: int, calls: int, json_: bool) -> None:
 
 
 @llmm.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--rows", default=8, show_default=True, type=click.IntRange(1, 256), help="Answers written at a time.")
+@in_project
+def serve(host: str, port: int, rows: int) -> None:
+    """Serve the assistant: a chat page, and an interface for clients of OpenAI under /v1."""
+    from agents.capstone.serve import serve as run
+
+    run(host, port, rows)
+
+
+@llmm.command()
 @mine_option
 @as_json
 @in_project
