@@ -453,6 +453,19 @@ def bench_tokenizer(json_: bool) -> None:
     print_json(result) if json_ else tokenizer.render(result)
 
 
+@bench.command("serve")
+@click.option("--requests", default=48, show_default=True, type=click.IntRange(8), help="Questions for each point.")
+@click.option("--rows", default=8, show_default=True, type=click.IntRange(2, 256), help="Answers written at a time.")
+@as_json
+@in_project
+def bench_serve(requests: int, rows: int, json_: bool) -> None:
+    """The server under load, many rows against one: answers a second, waiting times p50 and p95."""
+    from agents.capstone import bench_serve as load
+
+    result = load.bench_serve(requests, rows)
+    print_json(result) if json_ else load.render(result)
+
+
 @bench.command("retrieval")
 @click.argument("questions", type=click.Path(dir_okay=False, path_type=Path))
 @as_json

@@ -11,36 +11,35 @@ Runs = Sequence[Sequence[float]]
 
 
 def votes(
-    measured: Mapping[float, Mapping[int, Sequence[float]]],
+    voted: Mapping[int, Sequence[float]],
     majority: Mapping[int, Sequence[float]],
     predicted: Mapping[str, Mapping[int, Sequence[float]]],
-    greedy: float,
+    greedy: Sequence[float],
     path: Path,
 ) -> Path:
-    """Accuracy of the vote against the number of attempts, each seed a point, and two predictions."""
-    figure, axes = new_figure(height=3.8)
-    for (temperature, of), colour in zip(measured.items(), (GREEN, OURS), strict=True):
-        counts = list(of)
-        axes.plot(counts, [100 * np.mean(of[n]) for n in counts], "-", color=colour, linewidth=1.2)
-        for n in counts:
-            axes.plot([n] * len(of[n]), [100 * value for value in of[n]], "o", color=colour, markersize=3)
-        _at_end(axes, counts[-1], 100 * float(np.mean(of[counts[-1]])), f"temperature {temperature:g}", colour)
-    for (way, of), style in zip(predicted.items(), (":", "--"), strict=True):
-        counts = list(of)
-        values = [100 * float(np.mean(of[n])) for n in counts]
-        axes.plot(counts, values, style, color=WARM, linewidth=1)
-        _at_end(axes, counts[-1], values[-1], f"{way} voters", WARM)
-    counts = list(majority)
-    values = [100 * float(np.mean(of)) for of in majority.values()]
-    axes.plot(counts, values, "-.", color=OURS, linewidth=1)
-    _at_end(axes, counts[-1], values[-1], "more than half right", OURS)
-    axes.axhline(100 * greedy, color=BASELINE_COLOUR, linewidth=0.8)
-    axes.text(1, 100 * greedy + 0.7, "one attempt, not drawn", color=BASELINE_COLOUR, fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xticks(counts, [str(n) for n in counts])
-    axes.minorticks_off()
-    axes.set(xlabel="attempts that vote", ylabel="% of the errands right", xlim=(0.9, 40))
-    axes.set_title("What does a vote among attempts gain?", loc="left", fontsize="medium")
+    """The vote, the share of majorities that are right and two predictions of it, a panel for each seed."""
+    figure, panels = new_figure(9.5, 3.6, columns=len(greedy))
+    counts = list(voted)
+    for seed, axes in enumerate(panels):
+        lines = (
+            ("the vote", voted, OURS, "o-"),
+            ("more than half right", majority, GREEN, "s-"),
+            *(
+                (f"{way} voters", of, WARM, style)
+                for (way, of), style in zip(predicted.items(), (":", "--"), strict=True)
+            ),
+        )
+        for label, of, colour, style in lines:
+            values = [100 * of[n][seed] for n in counts]
+            axes.plot(counts, values, style, color=colour, markersize=3.5, linewidth=1.2, label=label)
+        axes.axhline(100 * greedy[seed], color=BASELINE_COLOUR, linewidth=0.8, label="one attempt, not drawn")
+        axes.set_xscale("log")
+        axes.set_xticks(counts, [str(n) for n in counts])
+        axes.minorticks_off()
+        axes.set(xlabel="attempts that vote", ylim=(0, 103))
+        axes.set_title(f"seed {seed}", loc="left", fontsize="medium")
+    panels[0].set_ylabel("% of the errands right")
+    panels[-1].legend(frameon=False, fontsize=8, loc="lower right")
     return save_figure(figure, path)
 
 
@@ -50,21 +49,21 @@ def debates(
     """Right answers, right votes and agreement against rounds of listening, each seed a line."""
     figure, (left, beside) = new_figure(8.5, 3.6, columns=2)
     rounds = range(len(copying))
-    for runs, colour, label, height in ((right, OURS, "an answer", 0.12), (voted, GREEN, "the vote of three", 0.04)):
+    for runs, colour, label, height in ((right, OURS, "an answer", 0.95), (voted, GREEN, "the vote of three", 0.89)):
         for values in runs:
             left.plot(rounds, [100 * value for value in values], "o-", color=colour, markersize=3, linewidth=0.9)
         left.text(0.98, height, label, color=colour, transform=left.transAxes, ha="right", fontsize=8)
     mean = 100 * float(np.mean(same_tokens))
     left.axhline(mean, color=BASELINE_COLOUR, linewidth=0.8)
-    left.text(0, mean + 0.5, "vote of first speakers, same tokens", color=BASELINE_COLOUR, fontsize=8)
-    left.set(xlabel="rounds of listening", ylabel="% right", xticks=list(rounds))
+    left.text(3, mean + 1, "vote of first speakers, same tokens", color=BASELINE_COLOUR, fontsize=8, ha="right")
+    left.set(xlabel="rounds of listening", ylabel="% right", xticks=list(rounds), ylim=(0, 118))
     left.set_title("Do they become right?", loc="left", fontsize="medium")
     for values in agree:
         beside.plot(rounds, [100 * value for value in values], "o-", color=OURS, markersize=3, linewidth=0.9)
     beside.plot(rounds, [100 * value for value in copying], "--", color=WARM, linewidth=1)
-    beside.text(0.98, 0.12, "the team", color=OURS, transform=beside.transAxes, ha="right", fontsize=8)
-    beside.text(0.98, 0.04, "debaters who copy", color=WARM, transform=beside.transAxes, ha="right", fontsize=8)
-    beside.set(xlabel="rounds of listening", ylabel="% of pairs that agree", xticks=list(rounds))
+    beside.text(0.98, 0.95, "the team", color=OURS, transform=beside.transAxes, ha="right", fontsize=8)
+    beside.text(0.98, 0.89, "debaters who copy", color=WARM, transform=beside.transAxes, ha="right", fontsize=8)
+    beside.set(xlabel="rounds of listening", ylabel="% of pairs that agree", xticks=list(rounds), ylim=(0, 118))
     beside.set_title("Or only of one mind?", loc="left", fontsize="medium")
     return save_figure(figure, path)
 
@@ -79,7 +78,7 @@ def equal_budgets(
         budgets = list(of)
         values = [100 * float(np.mean(of[budget])) for budget in budgets]
         left.plot(budgets, values, "o-", color=colour, markersize=3.5, linewidth=1.2, label=name)
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     left.set(xlabel="budget, in tokens of one agent", ylabel="% of the messages right", ylim=(0, 100))
     left.set_title("Who does most within a budget?", loc="left", fontsize="medium")
     rules = list(next(iter(labels.values())))
@@ -109,7 +108,7 @@ def longer_tasks(
         left.text(0.03, 0.2 - 0.07 * place, name, color=colour, transform=left.transAxes, fontsize=8)
         right.plot(lengths, tokens[name], "o-", color=colour, markersize=3.5, linewidth=1.2)
     left.axvspan(4.5, lengths[-1] + 0.3, color="0.95", zorder=0)
-    left.text(4.6, 2, "not in training", fontsize=8, color="0.4")
+    left.text(4.6, 97, "not in training", fontsize=8, color="0.4")
     left.set(xlabel="errands in the message", ylabel="% of the messages right", ylim=(0, 103), xticks=list(lengths))
     left.set_title("Who copes with longer messages?", loc="left", fontsize="medium")
     right.set(xlabel="errands in the message", ylabel="tokens read and written", ylim=(0, None), xticks=list(lengths))
@@ -152,7 +151,7 @@ def lost_letters(
         places = [row + 0.25 * (1 - place) for row in range(len(names))]
         left.barh(places, [100 * float(np.mean(faults[name][kind])) for name in names], 0.22, color=colour, label=kind)
     left.set_yticks(range(len(names)), names)
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    left.legend(frameon=False, fontsize=8, loc="upper right")
     left.set(xlabel="% of the schedules", xlim=(0, 103))
     left.set_title("Which part keeps which promise?", loc="left", fontsize="medium")
     losses = [100 * lost for lost in predicted]
