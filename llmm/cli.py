@@ -279,18 +279,6 @@ def team(task: str, tokens: int, calls: int, json_: bool) -> None:
 
 
 @llmm.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
-@click.option("--rows", default=8, show_default=True, type=click.IntRange(1, 256), help="Answers written at a time.")
-@in_project
-def serve(host: str, port: int, rows: int) -> None:
-    """Serve the assistant: a chat page, and an interface for clients of OpenAI under /v1."""
-    from agents.capstone.serve import serve as run
-
-    run(host, port, rows)
-
-
-@llmm.command()
 @mine_option
 @as_json
 @in_project
@@ -451,19 +439,6 @@ def bench_tokenizer(json_: bool) -> None:
 
     result = tokenizer.bench_tokenizer()
     print_json(result) if json_ else tokenizer.render(result)
-
-
-@bench.command("serve")
-@click.option("--requests", default=48, show_default=True, type=click.IntRange(8), help="Questions for each point.")
-@click.option("--rows", default=8, show_default=True, type=click.IntRange(2, 256), help="Answers written at a time.")
-@as_json
-@in_project
-def bench_serve(requests: int, rows: int, json_: bool) -> None:
-    """The server under load, many rows against one: answers a second, waiting times p50 and p95."""
-    from agents.capstone import bench_serve as load
-
-    result = load.bench_serve(requests, rows)
-    print_json(result) if json_ else load.render(result)
 
 
 @bench.command("retrieval")
