@@ -52,7 +52,7 @@ class SharedRows:
         logits_1V = self.model.lm_head(self.model.model(ids_1T, None, cache)[:, -1])
         if not self.count:  # in the middle, where there is room for longer rows and for new tokens
             self.length = max(T, self.config.context_len // 2)
-        elif T > self.length:
+        elif self.length < T:
             self._move(T - self.length)
         for into, layer in zip(self.block.unbind(1), cache.layers, strict=True):
             into[0, row, :, self.length - T : self.length] = layer.keys[0]
