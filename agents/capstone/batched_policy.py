@@ -27,7 +27,7 @@ class BatchedPolicy:
         sampler: Sampler = GREEDY,
         generator: torch.Generator | None = None,
         stop: Sequence[str] = (),
-        say: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], object] = lambda text: None,
         name: str = "model",
     ) -> None:
         self.engine, self.grammar, self.codec, self.name = engine, grammar, grammar.codec, name

@@ -64,9 +64,8 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise UserError(
-            f"cannot listen at {host} port {port} ({error.strerror}): choose others by --host, --port"
-        ) from None
+        why = str(error.strerror).partition(" (")[0]  # the address is said twice otherwise
+        raise UserError(f"cannot listen at {host} port {port} ({why}): choose another --host or --port") from None
 
 
 def run(service: Service, listening: socket.socket, host: str) -> None:
