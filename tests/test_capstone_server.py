@@ -475,6 +475,12 @@ def test_what_was_said_before_is_read(server: Running) -> None:
     told = [Message("system", "Be brief."), Message("user", "hello"), Message("assistant", "Hi.")]
     assert answer.usage and answer.usage.prompt_tokens == len(codec().prompt([*told, Message("user", "count")]))
 
+    said = server.ask("what is 12*7?")
+    back = {"role": "assistant", "content": said.choices[0].message.content, "trace": said.trace}
+    follow_up = {"role": "user", "content": "count"}
+    body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "what is 12*7?"}, back, follow_up]})
+    assert read_request(body.encode()).history == SCRIPT[2]
+
 
 USER = '{"role":"user","content":"x"}'
 

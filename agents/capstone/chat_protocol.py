@@ -1,7 +1,8 @@
 """What OpenAI's chat completions API asks and answers: requests read and checked, answers and errors written.
 
 Source: OpenAI's API reference, "Create chat completion". What an answer here has beyond it, its clients ignore or hand
-on: `trace`, the calls of tools; `citations`, the sources that a search brought; `ended`, why the agent stopped.
+on: `trace`, the calls of tools; `citations`, the sources that a search brought; `ended`, why the agent stopped. An
+assistant's message that is sent back with its `trace` is read as it was written, calls and results in their places.
 """
 
 import json
@@ -49,9 +50,22 @@ class _Part(BaseModel):
     text: str
 
 
+class _Called(BaseModel):
+    call: str
+    result: str
+
+
 class _Said(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[_Part]
+    trace: list[_Called] = []
+
+    def messages(self) -> list[Message]:
+        """The turns that it stands for."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        calls = self.trace if self.role == "assistant" else []
+        turns = [(Message("tool_call", made.call), Message("tool_result", made.result)) for made in calls]
+        return [*(message for turn in turns for message in turn), Message(_ROLES[self.role], text)]
 
 
 class _StreamOptions(BaseModel):
@@ -99,7 +113,7 @@ def read_request(body: bytes) -> Asked:
     for name, only in _ONLY.items():
         if (asked.model_extra or {}).get(name) not in (None, only):
             raise ApiError(400, f"{name}: only {json.dumps(only)} is supported", name, "unsupported_parameter")
-    *history, last = [Message(_ROLES[said.role], _text(said.content)) for said in asked.messages]
+    *history, last = [message for said in asked.messages for message in said.messages()]
     if last.role != "user" or not last.text.strip():
         raise ApiError(400, "messages: the last one must be the user's, with some text", "messages")
     stop = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ())
@@ -124,10 +138,6 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "user": "user",
     "assistant": "assistant",
 }
-
-
-def _text(content: str | list[_Part]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 @dataclass(frozen=True)
