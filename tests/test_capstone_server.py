@@ -208,10 +208,14 @@ def test_when_the_engine_fails_nobody_waits_for_ever(monkeypatch: pytest.MonkeyP
             raise MemoryError
 
         monkeypatch.setattr(engine._rows, "step", no_memory)
-        made = [engine.submit(Request([1], 9)) for _ in range(2)]
+        go_on = threading.Event()
+        made = [engine.submit(Request([1], 9, processor=at_token(0, lambda: go_on.wait(PATIENCE)))) for _ in range(2)]
+        go_on.set()
         for generation in made:
             with pytest.raises(MemoryError):
                 generation.result()
+        engine.join()
+        assert engine.closed
 
 
 texts = st.text(st.sampled_from("ab é☃🙂\n")) | st.text(max_size=12)

@@ -101,7 +101,7 @@ class Engine:
         self._running: list[Generation] = []  # in the order of their rows
         self._waiting: deque[Generation] = deque()
         self._changed = threading.Condition()  # guards what waits and whether it is closed
-        self._closed = False
+        self.closed = False  # also after a fault that ended it
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -115,7 +115,7 @@ class Engine:
             raise UserError(f"max_tokens = {request.max_tokens}: expected 1 or more")
         generation = Generation(request, self.model.config.context_len)
         with self._changed:
-            if self._closed:
+            if self.closed:
                 raise EngineClosed
             if len(self._waiting) >= self.most_waiting:
                 raise QueueFull
@@ -131,15 +131,19 @@ class Engine:
     def close(self) -> None:
         """Take no more requests and give up those in hand, whose readers get EngineClosed."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify()
+
+    def join(self) -> None:
+        """Wait until the closed engine has ended."""
+        self._thread.join()
 
     def __enter__(self) -> "Engine":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._thread.join()
+        self.join()
 
     @torch.inference_mode()
     def _work(self) -> None:
@@ -153,7 +157,7 @@ class Engine:
             raise
         finally:
             with self._changed:
-                self._closed = True
+                self.closed = True
                 for generation in [*self._running, *self._waiting]:
                     generation.end(failure)
                 self._waiting.clear()
@@ -162,8 +166,8 @@ class Engine:
     def _wait(self) -> bool:
         """Sleep until there is something to do; False when closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting or self._running)
-            return not self._closed
+            self._changed.wait_for(lambda: self.closed or self._waiting or self._running)
+            return not self.closed
 
     def _admit(self) -> None:
         """Let those that wait longest join, as many as rows are free, and drop those that have gone."""

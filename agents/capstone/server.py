@@ -81,6 +81,7 @@ def run(service: Service, listening: socket.socket, host: str) -> None:
         pass
     finally:
         service.close()
+        service.engine.join()
 
 
 class Server(uvicorn.Server):
@@ -128,8 +129,9 @@ def make_app(service: Service, host: str) -> FastAPI:
     @app.get("/health")
     async def health() -> JSONResponse:
         running, waiting = service.engine.load
-        state = {"status": "closing" if service.closed else "ok", "running": running, "waiting": waiting}
-        return JSONResponse(state, 503 if service.closed else 200)
+        closed = service.engine.closed
+        state = {"status": "closed" if closed else "ok", "running": running, "waiting": waiting}
+        return JSONResponse(state, 503 if closed else 200)
 
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:

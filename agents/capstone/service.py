@@ -48,7 +48,6 @@ class Service:
         }
         self.engine = Engine(model, rows, self.most)
         self.open = 0  # requests in hand
-        self.closed = False
         self._pool = ThreadPoolExecutor(self.most, thread_name_prefix="agent")
 
     def answer(self, asked: Asked) -> AsyncIterator[Event]:
@@ -64,7 +63,7 @@ class Service:
             most = self.engine.model.config.context_len
             message = f"the messages and the answer take more than the model's {most} tokens: shorten them"
             raise ApiError(413, message, "messages", "context_length_exceeded")
-        if self.closed:
+        if self.engine.closed:
             raise _closed()
         if self.open >= self.most:
             raise _full()
@@ -81,7 +80,6 @@ class Service:
 
     def close(self) -> None:
         """Take no more questions and end those in hand with an error."""
-        self.closed = True
         self.engine.close()
 
 

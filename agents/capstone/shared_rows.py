@@ -17,7 +17,6 @@ from torch import Tensor
 
 from llmm.transformers.attention.kv_cache import LayerCache
 from llmm.transformers.gpt.decode import LeanStep, Step, decode_step, lean
-from llmm.transformers.gpt.generate import check_prompts
 from llmm.transformers.gpt.model import GPT
 
 
@@ -27,7 +26,7 @@ class SharedRows:
     @torch.inference_mode()
     def __init__(self, model: GPT, rows: int) -> None:
         c = self.config = model.config
-        self.model, self.count = model, 0
+        self.model, self.lean, self.count = model, lean(model), 0
         self.length = 0  # columns filled, by one row at least
         weight = model.model.embed_tokens.weight
         # zeros, not whatever was in memory: a masked infinity or NaN would spoil the sum that it is masked out of
@@ -41,11 +40,8 @@ class SharedRows:
         return self.block.shape[2] - self.count
 
     def join(self, prompt: list[int]) -> Tensor:
-        """Read `prompt` into the row numbered `count`: the logits (1, V) of its next token.
-
-        Raises UserError for a prompt that `generate` refuses.
-        """
-        check_prompts(self.model, [prompt])
+        """Read `prompt`, which must be one that `generate` takes, into the row numbered `count`: the logits (1, V) of
+        its next token."""
         T, row = len(prompt), self.count
         cache = self.model.new_cache(1, T)
         ids_1T = torch.tensor([prompt], device=self.block.device)
@@ -97,7 +93,7 @@ class SharedRows:
             pads_B1 = torch.tensor(self.pads, device=self.block.device)[:, None] - start
             mask_BS = (torch.arange(window.shape[-2], device=self.block.device) >= pads_B1).long()
         filled = self.length - start
-        if lean(self.model):
+        if self.lean:
             return _WindowStep(self.model, window, filled, mask_BS)
         cache = self.model.new_cache(self.count, 0)
         cache.layers = [LayerCache(keys, values, filled) for keys, values in zip(*window, strict=True)]
