@@ -279,6 +279,22 @@ def team(task: str, tokens: int, calls: int, json_: bool) -> None:
 
 
 @llmm.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
+@click.option("--rows", default=8, show_default=True, type=click.IntRange(1, 64), help="Answers written at a time.")
+@in_project
+def serve(host: str, port: int, rows: int) -> None:
+    """A chat page and an OpenAI-compatible API over the assistant, on this machine alone by default.
+
+    The models are called `assistant`, the agent with its tools, and `chat`, the same weights without tools. Nothing
+    asks for a key: a --host that other machines reach opens the server to all of them.
+    """
+    from agents.capstone.server import serve
+
+    serve(host, port, rows)
+
+
+@llmm.command()
 @mine_option
 @as_json
 @in_project
@@ -453,6 +469,19 @@ def bench_retrieval(questions: Path, json_: bool) -> None:
 
     result = squad.bench_squad(questions, load_params(PARAMS))
     print_json(result) if json_ else squad.render(result)
+
+
+@bench.command("serve")
+@click.option("--requests", default=48, show_default=True, type=click.IntRange(min=1), help="At each concurrency.")
+@click.option("--concurrency", default=(1, 2, 4, 8), show_default=True, multiple=True, type=click.IntRange(1, 64))
+@as_json
+@in_project
+def bench_serve(requests: int, concurrency: Sequence[int], json_: bool) -> None:
+    """Throughput and latency of `llmm serve` beside the same server answering one request at a time."""
+    from agents.capstone import load
+
+    result = load.bench_serve(requests, concurrency)
+    print_json(result) if json_ else load.render(result)
 
 
 if __name__ == "__main__":

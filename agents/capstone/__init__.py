@@ -1,0 +1,1 @@
+"""M14: the assistant as a server, with everything below it."""

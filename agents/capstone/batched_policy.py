@@ -1,0 +1,84 @@
+"""The assistant's turns through the engine: an ordinary agent loop in a thread, while all loops share the batch."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+
+from agents.capstone.engine import Engine, Generation, Request
+from agents.capstone.text_stream import TextStream
+from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.policy import Turn
+from llmm.training.lora.chat import Conversation, Message
+from llmm.transformers.gpt.sampling import GREEDY, Sampler
+
+
+class BatchedPolicy:
+    """A `Policy` for one task: the model of `engine` under `grammar`, at most `tokens` tokens in all turns together.
+
+    `say` hears the text of an answer as it is written. An answer ends before one of the strings `stop`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        grammar: CallGrammar,
+        tokens: int,
+        sampler: Sampler = GREEDY,
+        generator: torch.Generator | None = None,
+        stop: Sequence[str] = (),
+        say: Callable[[str], object] = lambda text: None,
+        name: str = "model",
+    ) -> None:
+        self.engine, self.grammar, self.codec, self.name = engine, grammar, grammar.codec, name
+        self.sampler, self.generator, self.stop, self.say = sampler, generator, tuple(stop), say
+        self.left = tokens
+        self.read = self.written = 0  # tokens of all prompts, and of all turns
+        self._cancelled = threading.Event()
+        self._generation: Generation | None = None
+
+    def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
+        """See Policy. Raises Cancelled, and what `Engine.submit` does."""
+        return [self._turn(conversation, max_tokens) for conversation in conversations]
+
+    def fits(self, conversation: Conversation, max_tokens: int) -> bool:
+        """See Policy."""
+        return len(self.codec.prompt(conversation)) + max_tokens <= self.engine.model.config.context_len
+
+    def cancel(self) -> None:
+        """End the turn in hand, and every later one, with Cancelled. Any thread may call it."""
+        self._cancelled.set()
+        if self._generation is not None:
+            self._generation.cancel()
+
+    def _turn(self, conversation: Conversation, max_tokens: int) -> Turn:
+        request = Request(
+            self.codec.prompt(conversation),
+            min(max_tokens, self.left),
+            [self.codec.end],
+            self.sampler,
+            self.generator,
+            self.grammar.processor([conversation]),
+        )
+        generation = self._generation = self.engine.submit(request)
+        if self._cancelled.is_set():  # perhaps before there was a generation to cancel
+            generation.cancel()
+        self.read += len(request.prompt)
+        tokens: list[int] = []
+        text = TextStream(self.codec.tokenizer, self.stop)
+        for token in generation:
+            if tokens and tokens[0] == self.codec.role_ids["assistant"] and token != self.codec.end:
+                self._say(text.feed(token))
+            tokens.append(token)
+            if text.stopped:
+                generation.cancel()
+                break
+        self._say(text.flush())
+        self.left -= len(tokens)
+        self.written += len(tokens)
+        message = Message("assistant", text.text) if text.stopped else self.codec.read_turn(tokens)
+        return Turn(message, len(tokens))
+
+    def _say(self, text: str) -> None:
+        if text:
+            self.say(text)

@@ -1,0 +1,133 @@
+"""How much the server answers, and how long one waits for it, when several people ask at the same time.
+
+Two servers answer the same questions in turn: one that batches, and one that writes a single answer at a time. Both are
+processes of their own, as is whoever asks, so that nobody pays for another's work but with the machine's cores.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+from llmm.errors import UserError
+from llmm.paths import EVALS
+
+ROWS = 8  # of the server that batches
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer: seconds to its first text (None where there was no text) and to its end, and its tokens."""
+
+    first: float | None
+    whole: float
+    tokens: int
+
+
+def bench_serve(requests: int, concurrency: Sequence[int]) -> dict[str, Any]:
+    """Ask `requests` of the hand-written tasks at each concurrency, of a server with ROWS rows and of one with one.
+
+    Raises UserError where a server does not start or refuses a question.
+    """
+    lines = (EVALS / "agent_tasks.jsonl").read_text(encoding="utf-8").splitlines()
+    tasks = list(islice(cycle([json.loads(line)["prompt"] for line in lines]), requests))
+    levels: dict[str, Any] = {}
+    with server(ROWS) as batched, server(1) as single:
+        for address in (batched, single):
+            measure(address, tasks[:8], 1)  # warm-up
+        for at_once in concurrency:
+            ours, alone = measure(batched, tasks, at_once), measure(single, tasks, at_once)
+            ratio = ours["tokens_per_second"] / alone["tokens_per_second"]
+            levels[str(at_once)] = {"batched": ours, "one_at_a_time": alone, "throughput_ratio": round(ratio, 2)}
+    return {"requests": requests, "rows": ROWS, "cores": os.cpu_count(), "concurrency": levels}
+
+
+@contextlib.contextmanager
+def server(rows: int) -> Iterator[str]:
+    """`llmm serve` in a process of its own: its host and port. Raises UserError where it does not start."""
+    command = [sys.executable, "-m", "llmm.cli", "serve", "--port", "0", "--rows", str(rows)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            address = re.match(r"http://(\S+)", process.stdout.readline())
+            if address is None:
+                raise UserError(process.stderr.read().strip().removeprefix("llmm: ") or "the server did not start")
+            yield address[1]
+        finally:
+            process.terminate()
+
+
+def measure(address: str, tasks: Sequence[str], at_once: int) -> dict[str, Any]:
+    """Ask all `tasks`, always `at_once` of them at a time. Raises UserError where one is refused."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(at_once) as pool:
+        answers = list(pool.map(lambda task: ask(address, task), tasks))
+    seconds = time.perf_counter() - started
+    return {
+        "requests_per_second": round(len(tasks) / seconds, 2),
+        "tokens_per_second": round(sum(answer.tokens for answer in answers) / seconds, 1),
+        "tokens": sum(answer.tokens for answer in answers),
+        "seconds_to_first_text": _p50_p95([answer.first for answer in answers if answer.first is not None]),
+        "seconds_to_end": _p50_p95([answer.whole for answer in answers]),
+    }
+
+
+def ask(address: str, task: str) -> Answered:
+    """One question to the assistant at `address`, its answer read as it comes. Raises UserError where it is refused."""
+    body = {"model": "assistant", "stream": True, "stream_options": {"include_usage": True}}
+    connection = http.client.HTTPConnection(address, timeout=600)
+    started = time.perf_counter()
+    first, tokens = None, 0
+    with contextlib.closing(connection):
+        content = json.dumps({**body, "messages": [{"role": "user", "content": task}]})
+        connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise UserError(f"the server refuses {task[:60]!r} ({answer.status}): {answer.read(300)!r}")
+        for line in answer:
+            if not line.startswith(b"data: {"):
+                continue
+            chunk = json.loads(line.removeprefix(b"data: "))
+            if "error" in chunk:
+                raise UserError(f"the server gave up {task[:60]!r}: {chunk['error']['message']}")
+            if first is None and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+                first = time.perf_counter() - started
+            tokens = chunk.get("usage", {}).get("completion_tokens", tokens)
+    return Answered(first, time.perf_counter() - started, tokens)
+
+
+def _p50_p95(seconds: Sequence[float]) -> dict[str, float]:
+    if len(seconds) < 2:
+        return {name: round(sum(seconds), 4) for name in ("p50", "p95")}
+    at = statistics.quantiles(seconds, n=100, method="inclusive")
+    return {"p50": round(at[49], 4), "p95": round(at[94], 4)}
+
+
+def render(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("at once", "server", "tok/s", "answers/s", "first text p50", "p95", "whole p50", "p95"):
+        table.add_column(column, justify="left" if column == "server" else "right")
+    for at_once, level in result["concurrency"].items():
+        for name, row in (("batched", level["batched"]), ("one at a time", level["one_at_a_time"])):
+            first, whole = row["seconds_to_first_text"], row["seconds_to_end"]
+            times = (f"{seconds:.2f} s" for seconds in (first["p50"], first["p95"], whole["p50"], whole["p95"]))
+            speed = (f"{row['tokens_per_second']:,.0f}", f"{row['requests_per_second']:.1f}")
+            table.add_row(at_once, name, *speed, *times)
+    console = Console()
+    console.print(table)
+    ratios = ", ".join(f"{level['throughput_ratio']:.2f} at {n}" for n, level in result["concurrency"].items())
+    console.print(f"batching answers so many times as much: {ratios}; {result['rows']} rows, {result['cores']} cores")
