@@ -225,6 +225,25 @@ def team(_: Summary) -> str:
     return _table(columns, rows, "", f"{found['tasks']} messages in each row; p is McNemar's, exact.")
 
 
+def serve(_: Summary) -> str:
+    """The server under load: many rows beside one answer at a time, by how many ask at once."""
+    found = read_json(paths.DATA / "experiments" / "serve.json")
+    columns = (
+        "ask at once | tokens/s, batched | one at a time | ratio | seconds to the end, batched, p50 | p95 | "
+        "one at a time, p50 | p95 | seconds to the first text, batched, p50 | p95"
+    )
+    rows = []
+    for at_once, level in found["concurrency"].items():
+        batched, single = level["batched"], level["one_at_a_time"]
+        rates = f"{batched['tokens_per_second']:.0f} | {single['tokens_per_second']:.0f} | {level['throughput_ratio']:.2f}"
+        spans = [(of["p50"], of["p95"]) for of in (batched["seconds_to_end"], single["seconds_to_end"])]
+        spans.append((batched["seconds_to_first_text"]["p50"], batched["seconds_to_first_text"]["p95"]))
+        times = " | ".join(f"{seconds:.2f}" for span in spans for seconds in span)
+        rows.append(f"| {at_once} | {rates} | {times} |")
+    after = f"{found['requests']} hand-written tasks at each, {found['rows']} rows, {found['cores']} cores."
+    return _table(columns, rows, "", after)
+
+
 def step_gpu(_: Summary) -> str:
     """A training step of 124 million parameters on a GPU, beside its peers."""
     return _steps("step_gpu.json")
@@ -392,6 +411,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "rerank-search": rerank_search,
     "retrieval-xquad": retrieval_xquad,
     "team": team,
+    "serve": serve,
     "freed-memory": freed_memory,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
