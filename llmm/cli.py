@@ -472,15 +472,16 @@ def bench_retrieval(questions: Path, json_: bool) -> None:
 
 
 @bench.command("serve")
-@click.option("--requests", default=48, show_default=True, type=click.IntRange(min=1), help="At each concurrency.")
+@click.option("--requests", default=48, show_default=True, type=click.IntRange(min=1), help="In each round.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="At each concurrency.")
 @click.option("--concurrency", default=(1, 2, 4, 8), show_default=True, multiple=True, type=click.IntRange(1, 64))
 @as_json
 @in_project
-def bench_serve(requests: int, concurrency: Sequence[int], json_: bool) -> None:
+def bench_serve(requests: int, rounds: int, concurrency: Sequence[int], json_: bool) -> None:
     """Throughput and latency of `llmm serve` beside the same server answering one request at a time."""
     from agents.capstone import load
 
-    result = load.bench_serve(requests, concurrency)
+    result = load.bench_serve(requests, concurrency, rounds)
     print_json(result) if json_ else load.render(result)
 
 

@@ -670,7 +670,7 @@ def test_ctrl_c_ends_it_cleanly(busy: bool) -> None:
 def test_a_load_is_measured(server: Running) -> None:
     asked = [conversation[0].text for conversation in SCRIPT]
     for at_once in (1, 4):
-        measured = load.measure(f"127.0.0.1:{server.port}", asked, at_once)
+        measured = load.summary([load.ask_all(f"127.0.0.1:{server.port}", asked, at_once)])
         assert measured["tokens"] == sum(
             len(codec().turn(message))
             for talk in SCRIPT
@@ -680,7 +680,7 @@ def test_a_load_is_measured(server: Running) -> None:
         first, whole = measured["seconds_to_first_text"], measured["seconds_to_end"]
         assert 0 < first["p50"] <= first["p95"] and whole["p50"] <= whole["p95"] and first["p50"] < whole["p50"]
     with pytest.raises(UserError, match=r"refuses 'count count .*413"):
-        load.measure(f"127.0.0.1:{server.port}", ["count " * 800], 1)
+        load.ask_all(f"127.0.0.1:{server.port}", ["count " * 800], 1)
 
 
 def test_the_command_says_in_a_line_what_is_missing_or_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

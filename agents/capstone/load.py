@@ -1,7 +1,7 @@
 """How much the server answers, and how long one waits for it, when several people ask at the same time.
 
-Two servers answer the same questions in turn: one that batches, and one that writes a single answer at a time. Both are
-processes of their own, as is whoever asks, so that nobody pays for another's work but with the machine's cores.
+Two servers answer the same questions in turn, several rounds of it, so that a busy minute of the machine falls on both:
+one that batches, and one that writes a single answer at a time. Both are processes of their own, as is whoever asks.
 """
 
 import contextlib
@@ -34,8 +34,17 @@ class Answered:
     tokens: int
 
 
-def bench_serve(requests: int, concurrency: Sequence[int]) -> dict[str, Any]:
-    """Ask `requests` of the hand-written tasks at each concurrency, of a server with ROWS rows and of one with one.
+@dataclass(frozen=True)
+class Round:
+    """All questions asked once, and the seconds that it took."""
+
+    seconds: float
+    answers: list[Answered]
+
+
+def bench_serve(requests: int, concurrency: Sequence[int], rounds: int = 3) -> dict[str, Any]:
+    """Ask `requests` of the hand-written tasks, `rounds` times at each concurrency, of a server with ROWS rows and of
+    one with one.
 
     Raises UserError where a server does not start or refuses a question.
     """
@@ -44,12 +53,18 @@ def bench_serve(requests: int, concurrency: Sequence[int]) -> dict[str, Any]:
     levels: dict[str, Any] = {}
     with server(ROWS) as batched, server(1) as single:
         for address in (batched, single):
-            measure(address, tasks[:8], 1)  # warm-up
+            ask_all(address, tasks[:8], 1)  # warm-up
         for at_once in concurrency:
-            ours, alone = measure(batched, tasks, at_once), measure(single, tasks, at_once)
-            ratio = ours["tokens_per_second"] / alone["tokens_per_second"]
-            levels[str(at_once)] = {"batched": ours, "one_at_a_time": alone, "throughput_ratio": round(ratio, 2)}
-    return {"requests": requests, "rows": ROWS, "cores": os.cpu_count(), "concurrency": levels}
+            taken = [(ask_all(batched, tasks, at_once), ask_all(single, tasks, at_once)) for _ in range(rounds)]
+            ours, alone = (summary(list(of_one)) for of_one in zip(*taken, strict=True))
+            ratios = [one.seconds / many.seconds for many, one in taken]  # both write the same tokens
+            levels[str(at_once)] = {
+                "batched": ours,
+                "one_at_a_time": alone,
+                "throughput_ratio": round(statistics.median(ratios), 2),
+                "of_each_round": [round(ratio, 2) for ratio in ratios],
+            }
+    return {"requests": requests, "rounds": rounds, "rows": ROWS, "cores": os.cpu_count(), "concurrency": levels}
 
 
 @contextlib.contextmanager
@@ -67,14 +82,20 @@ def server(rows: int) -> Iterator[str]:
             process.terminate()
 
 
-def measure(address: str, tasks: Sequence[str], at_once: int) -> dict[str, Any]:
+def ask_all(address: str, tasks: Sequence[str], at_once: int) -> Round:
     """Ask all `tasks`, always `at_once` of them at a time. Raises UserError where one is refused."""
     started = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda task: ask(address, task), tasks))
-    seconds = time.perf_counter() - started
+    return Round(time.perf_counter() - started, answers)
+
+
+def summary(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Throughput over all rounds, and quantiles of all answers."""
+    seconds = sum(one.seconds for one in rounds)
+    answers = [answer for one in rounds for answer in one.answers]
     return {
-        "requests_per_second": round(len(tasks) / seconds, 2),
+        "requests_per_second": round(len(answers) / seconds, 2),
         "tokens_per_second": round(sum(answer.tokens for answer in answers) / seconds, 1),
         "tokens": sum(answer.tokens for answer in answers),
         "seconds_to_first_text": _p50_p95([answer.first for answer in answers if answer.first is not None]),
@@ -122,7 +143,7 @@ def render(result: dict[str, Any]) -> None:
     for column in ("at once", "server", "tok/s", "answers/s", "first text p50", "p95", "whole p50", "p95"):
         table.add_column(column, justify="left" if column == "server" else "right")
     for at_once, level in result["concurrency"].items():
-        for name, row in (("batched", level["batched"]), ("one at a time", level["one_at_a_time"])):
+        for name, row in (("batched", level["batched"]), ("one by one", level["one_at_a_time"])):
             first, whole = row["seconds_to_first_text"], row["seconds_to_end"]
             times = (f"{seconds:.2f} s" for seconds in (first["p50"], first["p95"], whole["p50"], whole["p95"]))
             speed = (f"{row['tokens_per_second']:,.0f}", f"{row['requests_per_second']:.1f}")
@@ -130,4 +151,5 @@ def render(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     ratios = ", ".join(f"{level['throughput_ratio']:.2f} at {n}" for n, level in result["concurrency"].items())
-    console.print(f"batching answers so many times as much: {ratios}; {result['rows']} rows, {result['cores']} cores")
+    console.print(f"batching answers so many times as much: {ratios} at once (median of {result['rounds']} rounds)")
+    console.print(f"{result['requests']} questions a round, {result['rows']} rows, {result['cores']} cores")
