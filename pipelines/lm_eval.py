@@ -89,7 +89,7 @@ def _draw(params: Params, baselines: dict[str, float], whole_split: float) -> No
     millions = [row["tokens"] / 1e6 for row in rows]
     for key, label in (("train_bits_per_byte", "training"), ("val_bits_per_byte", "validation (a part)")):
         (line,) = axes.plot(millions, [row[key] for row in rows], marker="o", markersize=3)
-        at, above = len(rows) * 3 // 4, key.startswith("val")
+        at, above = len(rows) // 2, key.startswith("val")
         place = {"xytext": (4, 6 if above else -14), "ha": "left" if above else "right"}
         axes.annotate(label, (millions[at], rows[at][key]), textcoords="offset points", color=line.get_color(), **place)
     for name, value in baselines.items():
