@@ -14,6 +14,7 @@ from llmm.errors import UserError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+NEW_FILE = click.Path(dir_okay=False, path_type=Path, resolve_path=True)
 LEARNER = click.Path(file_okay=False, path_type=Path, resolve_path=True)
 mine_option = click.option("--mine", type=LEARNER, help="Your own implementations in this folder, not the reference.")
 
@@ -397,6 +398,49 @@ def export_hf(folder: Path, base: bool) -> None:
 
     difference = export_to_transformers(folder, base)
     print(f"{folder}: opened by transformers, largest difference of logits {difference:.1e}")
+
+
+def _revision_or_folder(_: click.Context, __: click.Parameter, value: str) -> str:
+    """A folder's whole path, since `in_project` leaves the folder that it was given in; a revision as it is."""
+    return str(Path(value).resolve()) if Path(value).is_dir() else value
+
+
+@llmm.command()
+@click.argument("file", required=False, type=NEW_FILE)
+@in_project
+def card(file: Path | None) -> None:
+    """The model card with every figure from the metrics at hand; into FILE, or on standard output."""
+    from agents.capstone.model_card import make_card, write_card
+
+    if file is None:
+        print(make_card(), end="")
+        return
+    write_card(file)
+    print(file)
+
+
+@llmm.command()
+@click.option(
+    "--baseline", default="HEAD", show_default=True, metavar="REVISION|FOLDER", callback=_revision_or_folder,
+    help="What to compare with.",
+)  # fmt: skip
+@as_json
+@in_project
+def gate(baseline: str, json_: bool) -> None:
+    """Compare the evaluations in data with a baseline; exit code 1 where a figure got worse by more than noise.
+
+    A git revision has its figures in git and its items in DVC's cache; a folder holds metrics and evaluations.
+    """
+    from agents.capstone.gate import render, run_gate
+
+    report = run_gate(baseline)
+    if json_:
+        print_json(report.to_json())
+    elif report.regressed:
+        print("\n".join(verdict.line for verdict in report.regressed))
+    else:
+        render(report)
+    sys.exit(1 if report.regressed else 0)
 
 
 @llmm.group()

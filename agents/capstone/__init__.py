@@ -1,1 +1,1 @@
-"""M14: the assistant as a server, with everything below it."""
+"""The capstone: what carries the built assistant out of the project, and what keeps it from getting worse."""
