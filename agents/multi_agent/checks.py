@@ -576,7 +576,6 @@ def injection_faults() -> int:
     call = [call_text("calculator", {"expression": f"{i}+1"}) for i in range(2000)]
     faults = 0
     for rate in (0.0, 0.2, 1.0):
-        failed = sum(not FaultyToolbox(_tools(), rate, 0).call(call[0]).ok for _ in range(1))
         tools = FaultyToolbox(_tools(), rate, 1)
         failed = sum(not tools.call(one).ok for one in call)
         faults += abs(failed - rate * len(call)) > 4 * math.sqrt(rate * (1 - rate) * len(call))
