@@ -46,8 +46,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, rows: int = 8) -> None:
         from agents.tool_agent.agent import load_agent
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core for the web and the tools
-        # the engine's thread wants the interpreter back after each of many short operations: 10 to 50% more tokens a
-        # second at 8 requests than with Python's 5 ms
+        # the engine's thread wants the interpreter back after each of many short operations, sooner than Python's 5 ms
         sys.setswitchinterval(0.0005)
         agent = load_agent()
         for call in (

@@ -40,7 +40,7 @@ class Service:
     """Answers up to `rows` requests at a time and lets `most_waiting` more wait."""
 
     def __init__(self, model: GPT, codec: ChatCodec, tools: Toolbox, rows: int = 8, most_waiting: int = 64) -> None:
-        self.codec, self.most = codec, rows + most_waiting
+        self.most = rows + most_waiting
         guarded = GuardedToolbox(tools, set(tools.tools) - UNATTENDED, lambda call: False)  # nobody is there to ask
         boxes = {"assistant": guarded, "chat": Toolbox([])}
         self.served = {
