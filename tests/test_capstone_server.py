@@ -19,7 +19,7 @@ import openai
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 from torch import Tensor
@@ -221,6 +221,8 @@ def test_when_the_engine_fails_nobody_waits_for_ever(monkeypatch: pytest.MonkeyP
 texts = st.text(st.sampled_from("ab é☃🙂\n")) | st.text(max_size=12)
 
 
+@example("aba", ["b", "aba"])
+@example("ab", ["b", "ab"])
 @given(texts, st.lists(st.text(st.sampled_from("ab é☃"), min_size=1, max_size=3), max_size=2))
 def test_text_comes_in_whole_characters_and_ends_before_a_stop_string(text: str, stop: list[str]) -> None:
     stream = TextStream(codec().tokenizer, stop)
@@ -228,11 +230,26 @@ def test_text_comes_in_whole_characters_and_ends_before_a_stop_string(text: str,
     whole = codec().tokenizer.decode(ids, skip_special_tokens=False)
     parts = [stream.feed(token) for token in ids]
     parts.append(stream.flush())
-    ends = [at for one in stop if (at := whole.find(one)) >= 0]
-    assert "".join(parts) == stream.text == whole[: min(ends, default=len(whole))]
-    assert stream.stopped == bool(ends)
+    expected = whole
+    for end in range(len(whole) + 1):  # sign by sign: the first stop string to be complete ends the text
+        if complete := [one for one in stop if whole[:end].endswith(one)]:
+            expected = whole[: end - max(map(len, complete))]
+            break
+    assert "".join(parts) == stream.text == expected
+    assert stream.stopped == any(one in whole for one in stop)
     if "\ufffd" not in text:
         assert all("\ufffd" not in part for part in parts)
+
+
+def test_a_stop_string_inside_of_a_token_is_found_as_if_its_signs_came_one_by_one() -> None:
+    tokenizer = codec().tokenizer
+    long = [index for index in range(tokenizer.get_vocab_size()) if tokenizer.decode([index]).isalpha()]
+    long = [index for index in long if len(set(tokenizer.decode([index]))) == len(tokenizer.decode([index])) > 2]
+    assert long
+    for index in long:
+        word = tokenizer.decode([index])
+        stream = TextStream(tokenizer, (word[1], word))
+        assert stream.feed(index) == word[0] and stream.stopped
 
 
 @given(st.lists(st.integers(0, 399), max_size=20))

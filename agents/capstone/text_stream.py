@@ -8,7 +8,8 @@ _HALF = "\ufffd"  # how a decoder shows a character of which not all bytes are t
 
 
 class TextStream:
-    """The text of one turn. It ends before the first of the strings `stop`."""
+    """The text of one turn. It ends before that of the strings `stop` which is complete first, of those that end in one
+    place before the longest: so it does not matter how the text is cut into tokens."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self.tokenizer, self.stop = tokenizer, tuple(stop)
@@ -29,9 +30,10 @@ class TextStream:
         if self.stopped:
             return ""
         text = self.tokenizer.decode(self._tokens, skip_special_tokens=False)
-        ends = [at for stop in self.stop if (at := text.find(stop)) >= 0]
-        if ends:
-            text, self.stopped = text[: min(ends)], True
+        found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
+        if found:
+            _, at = min(found)
+            text, self.stopped = text[:at], True
         elif not last:
             text = text.rstrip(_HALF)
             text = text[: len(text) - self._begun(text)]
