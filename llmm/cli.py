@@ -383,6 +383,27 @@ def export_hf(folder: Path, base: bool) -> None:
     print(f"{folder}: opened by transformers, largest difference of logits {difference:.1e}")
 
 
+@llmm.command()
+@click.option("--baseline", default="HEAD", show_default=True, metavar="REVISION|FOLDER", help="What to compare with.")
+@as_json
+@in_project
+def gate(baseline: str, json_: bool) -> None:
+    """Compare the evaluations in data with a baseline; exit code 1 where a figure got worse by more than noise.
+
+    A git revision has its figures in git and its items in DVC's cache; a folder holds metrics and evaluations.
+    """
+    from agents.capstone.gate import render, run_gate
+
+    report = run_gate(baseline)
+    if json_:
+        print_json(report.to_json())
+    elif report.regressed:
+        print("\n".join(verdict.line for verdict in report.regressed))
+    else:
+        render(report)
+    sys.exit(1 if report.regressed else 0)
+
+
 @llmm.group()
 def bench() -> None:
     """Benchmarks, each beside its peer in one run."""
