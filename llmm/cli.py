@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -381,6 +381,45 @@ def export_hf(folder: Path, base: bool) -> None:
 
     difference = export_to_transformers(folder, base)
     print(f"{folder}: opened by transformers, largest difference of logits {difference:.1e}")
+
+
+@export.command("gguf")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--base", is_flag=True, help="The pretrained model, without the assistant's adapter.")
+@click.option("--type", "kind", default="f32", show_default=True, type=click.Choice(["f32", "f16", "q8_0"]))
+@in_project
+def export_gguf(file: Path, base: bool, kind: Literal["f32", "f16", "q8_0"]) -> None:
+    """Write FILE for llama.cpp: weights with the adapter merged in, tokenizer, chat template.
+
+    --type says how matrices are stored: in 32 or 16 bits a weight, or in 8 bits and a scale for every 32 weights.
+    """
+    from agents.capstone.gguf import export_to_gguf
+    from agents.capstone.gguf_tokenizer import PRE_TOKENIZER
+
+    found = export_to_gguf(file, base, kind)
+    print(
+        f"{file}: {found.bytes / 1e6:.1f} MB, weights {found.weights_sha256[:12]}, opened by transformers, largest "
+        f"difference of logits {found.difference:.1e} ({found.stored_difference:.1e} from the weights as stored)"
+    )
+    print(
+        f"no split that llama.cpp knows is exactly ours; with {PRE_TOKENIZER} and marked line ends {found.tokens.words}"
+        if found.tokens
+        else "the corpus is not there, so llama.cpp's tokens were not compared with ours"
+    )
+
+
+@llmm.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@in_project
+def card(file: Path | None) -> None:
+    """The model card with every figure from the metrics at hand; into FILE, or on standard output."""
+    from agents.capstone.model_card import make_card, write_card
+
+    if file is None:
+        print(make_card(), end="")
+        return
+    write_card(file)
+    print(file)
 
 
 @llmm.command()

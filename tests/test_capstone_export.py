@@ -1,0 +1,369 @@
+"""What leaves the project: a GGUF file that computes what our model does, and a card whose figures are the metrics."""
+
+import copy
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from gguf import GGUFReader, TokenType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from agents.capstone import gguf as exporting
+from agents.capstone.gguf import TOLERANCE, Type, export_to_gguf, refuse_others, store
+from agents.capstone.gguf_tokenizer import LlamaCppTokenizer, compare, to_gguf_tokens
+from agents.capstone.model_card import MARK, make_card, read_build, write_card
+from llmm import cli, paths
+from llmm.errors import UserError
+from llmm.files import read_json, sha256_of, write_json
+from llmm.lineage import Artifact, seal
+from llmm.training.lora.adapter import attach_lora, save_adapter
+from llmm.training.pretraining.folder import write_model
+from llmm.training.tokenizer.export import byte_level_tokenizer
+from llmm.training.tokenizer.folder import write_tokenizer
+from llmm.training.tokenizer.special import CHAT_TEMPLATE, SPECIAL_TOKENS
+from llmm.transformers.gpt import GPT, GPTConfig
+
+ROOT = Path(__file__).parents[1]
+SIZES = GPTConfig(500, n_layer=2, n_head=4, n_kv_head=4, d_model=32, d_ff=64, context_len=128)
+BUILDS = {
+    "tied": SIZES,
+    "grouped heads": replace(SIZES, n_kv_head=2),
+    "a head of its own": replace(SIZES, tie_embeddings=False),
+    "wide heads, another base": replace(SIZES, head_dim=16, rope_theta=5e4, norm_eps=1e-5),
+    "rows of 48": replace(SIZES, d_model=48, n_head=3, n_kv_head=3),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """Our kind of tokenizer, of the project's own Python files."""
+    made = byte_level_tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator((file.read_text() for file in sorted((ROOT / "llmm/corpus").glob("*.py"))), trainer)
+    made.encode_special_tokens = True
+    return made
+
+
+def gpt(config: GPTConfig) -> GPT:
+    model, generator = GPT(config), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(0.2 * drawn if parameter.ndim > 1 else 1 + 0.1 * drawn)
+    return model.eval()
+
+
+def build(folder: Path, tokenizer: Tokenizer, config: GPTConfig) -> dict[str, Artifact]:
+    """Tokenizer, model and adapter under `folder`, as the stages leave them."""
+    for path in (paths.TOKENIZER, paths.MODEL, paths.ADAPTER):
+        (folder / path).mkdir(parents=True)
+    write_tokenizer(tokenizer, folder / paths.TOKENIZER)
+    words = seal(folder / paths.TOKENIZER, "tokenizer", [])
+    write_model(gpt(config), folder / paths.TOKENIZER, folder / paths.MODEL)
+    model = seal(folder / paths.MODEL, "model", [words])
+    tuned = attach_lora(gpt(config), 4, 4.0, 0.0, 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    save_adapter(tuned, folder / paths.ADAPTER)
+    return {"tokenizer": words, "model": model, "adapter": seal(folder / paths.ADAPTER, "adapter", [model, words])}
+
+
+@pytest.fixture
+def project(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> dict[str, Artifact]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    return build(tmp_path, tokenizer, SIZES)
+
+
+def fields(file: Path) -> dict[str, Any]:
+    return {name: field.contents() for name, field in GGUFReader(file).fields.items()}
+
+
+# --- the weights ---
+
+
+@pytest.mark.parametrize("config", BUILDS.values(), ids=BUILDS.keys())
+def test_transformers_computes_from_the_file_what_our_model_does(
+    config: GPTConfig, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build(tmp_path, tokenizer, config)
+    for base in (True, False):
+        found = export_to_gguf(Path(f"{base}.gguf"), base)
+        assert found.difference <= TOLERANCE and found.bytes == Path(f"{base}.gguf").stat().st_size
+    assert fields(Path("True.gguf"))["llmm.weights.sha256"] != fields(Path("False.gguf"))["llmm.weights.sha256"]
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_fewer_bits_are_a_smaller_file_and_a_difference_that_is_told(kind: Type, project: dict[str, Artifact]) -> None:
+    exact, rounded = export_to_gguf(Path("exact.gguf")), export_to_gguf(Path("rounded.gguf"), kind=kind)
+    assert rounded.stored_difference <= TOLERANCE < rounded.difference < 1
+    assert rounded.bytes < exact.bytes and rounded.weights_sha256 == exact.weights_sha256
+    kinds = {tensor.name: tensor.tensor_type.name.lower() for tensor in GGUFReader("rounded.gguf").tensors}
+    assert kinds["blk.0.attn_q.weight"] == kind and kinds["output_norm.weight"] == "f32"
+
+
+def test_rows_that_are_no_whole_number_of_blocks_keep_half_precision() -> None:
+    data, quantization = store("w", np.ones((4, 48), np.float32), "q8_0")
+    assert quantization is gguf.GGMLQuantizationType.F16 and data.shape == (4, 48)
+
+
+def test_a_weight_too_large_for_half_precision_is_refused() -> None:
+    with pytest.raises(UserError, match="w holds a weight that is not finite as f16"):
+        store("w", np.full((4, 32), 1e5, np.float32), "f16")
+
+
+def test_the_file_says_what_it_was_made_from(project: dict[str, Artifact]) -> None:
+    found = export_to_gguf(Path("model.gguf"))
+    said = fields(Path("model.gguf"))
+    assert said["general.architecture"] == "qwen3" and said["qwen3.context_length"] == SIZES.context_len
+    assert said["llmm.weights.sha256"] == found.weights_sha256
+    for kind, artifact in project.items():
+        assert said[f"llmm.{kind}.sha256"] == artifact.sha256
+    assert said["tokenizer.chat_template"] == CHAT_TEMPLATE
+    assert said["tokenizer.ggml.tokens"][said["tokenizer.ggml.eos_token_id"]] == "<|end|>"
+    assert said["tokenizer.ggml.add_bos_token"] is False
+    export_to_gguf(Path("base.gguf"), base=True)
+    plain = fields(Path("base.gguf"))
+    assert "llmm.adapter.sha256" not in plain and "tokenizer.chat_template" not in plain
+    assert plain["tokenizer.ggml.add_bos_token"] is True and plain["tokenizer.ggml.eos_token_id"] == 0
+
+
+def test_the_same_weights_give_the_same_bytes(project: dict[str, Artifact]) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        export_to_gguf(Path(name))
+    assert sha256_of(Path("a.gguf")) == sha256_of(Path("b.gguf"))
+
+
+def test_a_wrong_size_is_noticed_and_leaves_nothing(
+    project: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(writer: gguf.GGUFWriter, config: GPTConfig) -> None:
+        right(writer, replace(config, rope_theta=2 * config.rope_theta))
+
+    right = exporting._add_sizes
+    monkeypatch.setattr(exporting, "_add_sizes", wrong)
+    with pytest.raises(UserError, match="differ from ours"):
+        export_to_gguf(Path("model.gguf"))
+    assert not list(Path().glob("*gguf*")) and not list(Path().glob(".*gguf*"))
+
+
+def test_nothing_is_overwritten(project: dict[str, Artifact]) -> None:
+    Path("there.gguf").write_text("mine")
+    with pytest.raises(UserError, match=r"there.gguf is there already"):
+        export_to_gguf(Path("there.gguf"))
+    assert Path("there.gguf").read_text() == "mine"
+    with pytest.raises(UserError, match=r"ends in .gguf"):
+        export_to_gguf(Path("model.bin"))
+
+
+def test_other_builds_are_refused_in_one_line() -> None:
+    refuse_others(SIZES)
+    for change, words in (
+        ({"qk_norm": False}, "qk_norm = False"),
+        ({"norm": "layer", "feed_forward": "gelu"}, "norm = 'layer', feed_forward = 'gelu'"),
+        ({"norm_placement": "post"}, "norm_placement = 'post'"),
+        ({"bias": True}, "bias = True"),
+        ({"positions": "learned"}, "positions = 'learned'"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            refuse_others(replace(SIZES, **change))  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+def test_the_command_writes_the_file_and_says_what_it_found(project: dict[str, Artifact]) -> None:
+    done = CliRunner().invoke(cli.llmm, ["export", "gguf", "out.gguf", "--type", "q8_0"])
+    assert done.exit_code == 0 and len(done.output.splitlines()) == 2
+    assert "opened by transformers" in done.output and "the corpus is not there" in done.output
+
+
+# --- the tokenizer ---
+
+TEXTS = (
+    "def read(path):\n    with open(path) as file:\n        return file.read()\n\n\nclass A(B):\n\tx = 12_345\n",
+    "It's here, isn't it? don't we'll they've  two  spaces\n\n- a list\n- of 'some' \"words\"\n",
+    "if x:\r\n    pass\r\n# Über naïve café, Привет мир, 你好 世界, é\n",
+)
+
+
+def test_tokens_types_and_merges_are_those_of_the_tokenizer(tokenizer: Tokenizer) -> None:
+    tokens = to_gguf_tokens(tokenizer)
+    assert len(tokens.texts) == len(tokens.types) == tokenizer.get_vocab_size() == len(set(tokens.texts))
+    assert tokens.texts[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
+    assert set(tokens.types[: len(SPECIAL_TOKENS)]) == {TokenType.CONTROL}
+    assert "\n    " in tokens.marked and "\n" not in tokens.marked
+    for text, id in tokens.marked.items():
+        assert tokenizer.decode([id]) == text and "\n" in text and not text.strip()
+    unmarked = [id for id, kind in enumerate(tokens.types) if kind is TokenType.NORMAL]
+    assert all(tokens.texts[id] == tokenizer.id_to_token(id) for id in unmarked)
+    assert tokens.merges == [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def test_what_llama_cpp_cuts_is_ours_on_code_and_prose(tokenizer: Tokenizer) -> None:
+    theirs = LlamaCppTokenizer(tokenizer)
+    for text in TEXTS[:1]:
+        assert theirs.encode(text) == tokenizer.encode(text).ids
+    said = compare(tokenizer, TEXTS)
+    assert said.documents == 3 and said.moved <= 0.02 * said.tokens
+    assert compare(tokenizer, TEXTS[:1]).words == "all 1 documents of the test split get our ids"
+
+
+def test_names_of_special_tokens_in_a_text_stay_text(tokenizer: Tokenizer) -> None:
+    text = "<|user|>\n    <|end|>"
+    ids = LlamaCppTokenizer(tokenizer).encode(text)
+    assert min(ids) >= len(SPECIAL_TOKENS) and tokenizer.decode(ids) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("aé1 \n\r\t.'\"#中́"), max_size=40))
+def test_no_text_is_lost(text: str) -> None:
+    made = _TOKENIZER[0]
+    assert made.decode(LlamaCppTokenizer(made).encode(text)) == text
+
+
+_TOKENIZER: list[Tokenizer] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _made(tokenizer: Tokenizer) -> None:
+    _TOKENIZER.append(tokenizer)
+
+
+def test_differences_are_counted(tokenizer: Tokenizer) -> None:
+    """An indentation that is no token: the rest of its spaces is ours, but goes with the next word in llama.cpp."""
+    said = compare(tokenizer, ["x\n     in y\n", "x\n    in y\n"])
+    assert said.documents_that_differ == 1 and 0 < said.moved < said.tokens
+    assert "in 1 of 2 documents" in said.words
+
+
+# --- the card ---
+
+
+@pytest.fixture
+def made(project: dict[str, Artifact], tmp_path: Path) -> dict[str, Any]:
+    """The committed metrics beside small artifacts of every kind."""
+    model, words = project["model"], project["tokenizer"]
+    parents: dict[str, list[Artifact]] = {"corpus": [], "encoder": [model]}
+    for kind, of in parents.items():
+        (tmp_path / "data" / kind).mkdir()
+        (tmp_path / "data" / kind / "file").write_text(kind)
+        project[kind] = seal(tmp_path / "data" / kind, kind, of)
+    (tmp_path / paths.INDEX).mkdir()
+    (tmp_path / paths.INDEX / "file").write_text("index")
+    project["index"] = seal(tmp_path / paths.INDEX, "index", [project["corpus"], project["encoder"]])
+    assert words.sha256
+    for name in ("params.yaml", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    metrics = {file.stem: read_json(file) for file in (ROOT / paths.METRICS).glob("*.json")}
+    for stage in ("pretrain", "lm_eval", "finetune"):
+        metrics[stage]["model"] = model.short
+    for name, figures in metrics.items():
+        write_json(paths.METRICS / f"{name}.json", figures)
+    return metrics
+
+
+def test_the_card_is_read_by_the_hub_s_library(made: dict[str, Any]) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(make_card())
+    data = card.data.to_dict()
+    assert data["license"] == "mit" and data["pipeline_tag"] == "text-generation"
+    assert data["library_name"] == "transformers" and data["base_corpus"] == made["prepare"]["source"]
+    assert MARK in card.text and "## What it cannot do" in card.text
+
+
+def test_every_figure_is_that_of_the_metrics(made: dict[str, Any]) -> None:
+    card = make_card()
+    agent = made["agent_eval"]["suites"]["new_phrasings"]
+    for system in ("agent", "regex_router", "no_tools", "random_weights"):
+        exact = agent[system]["exact"]
+        assert f"{exact['rate']:.3f} ({exact['low']:.3f} to {exact['high']:.3f})" in card
+    for value in (*made["baselines"]["test"].values(), made["lm_eval"]["test"]["bits_per_byte"]):
+        assert f"{value:.3f}" in card
+    assert f"{made['pretrain']['parameters']:,} parameters" in card
+    for artifact in read_build().artifacts.values():
+        assert artifact.sha256 in card
+
+
+def test_other_metrics_give_another_card(made: dict[str, Any]) -> None:
+    """Every number that the card takes from metrics follows them: with all replaced, the old ones are gone."""
+    before = read_build()
+    after = replace(before, metrics={name: _replaced(tree) for name, tree in before.metrics.items()})
+    old, new = make_card(before), make_card(after)
+    decimals = {word for word in _numbers(old) if "." in word}
+    assert decimals & _numbers(new) <= set(re.findall(r"[\d.]+", made["prepare"]["source"]))
+
+
+def _replaced(tree: Any, value: float = 0.4321) -> Any:
+    if isinstance(tree, dict):
+        return {key: _replaced(item, value) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [_replaced(item, value) for item in tree]
+    if isinstance(tree, bool | str):
+        return (
+            tree if not isinstance(tree, str) or not tree.replace(".", "").replace("e+", "").isdigit() else str(value)
+        )
+    return value if isinstance(tree, float) else round(1e6 * value)
+
+
+def _numbers(card: str) -> set[str]:
+    """Numbers in the text and tables, without the hashes and the sample."""
+    text = "\n".join(line for line in card.splitlines() if not line.startswith("    ") and "`" not in line)
+    return set(re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?", text.partition("# A small")[2]))
+
+
+def test_a_card_of_another_text_claims_nothing_about_its_licence(made: dict[str, Any]) -> None:
+    build = read_build()
+    corpus = build.params.corpus.model_copy(update={"source": "files", "path": "notes"})
+    metrics = copy.deepcopy(build.metrics)
+    metrics["prepare"]["source"] = "files notes"
+    for name, suite in (("rag_eval", "hand_written"), ("agent_eval", "hand_written")):
+        tree = metrics[name]["suites"] if name == "agent_eval" else metrics[name]
+        del tree[suite]
+    card = make_card(replace(build, params=build.params.model_copy(update={"corpus": corpus}), metrics=metrics))
+    assert 'license: "other"' in card and "Python Software Foundation" not in card and "hand-written" not in card
+
+
+def test_missing_or_foreign_metrics_are_an_error(made: dict[str, Any]) -> None:
+    file = paths.METRICS / "agent_eval.json"
+    figures = read_json(file)
+    file.unlink()
+    with pytest.raises(UserError, match=r"agent_eval.json is not there"):
+        make_card()
+    del figures["suites"]["new_values"]["agent"]
+    write_json(file, figures)
+    with pytest.raises(UserError, match=r"agent_eval.json has no suites.new_values.agent"):
+        make_card()
+    write_json(paths.METRICS / "lm_eval.json", made["lm_eval"] | {"model": "0123456789ab"})
+    with pytest.raises(UserError, match=r"lm_eval.json is about model 0123456789ab"):
+        make_card()
+
+
+def test_the_command_prints_or_writes_and_replaces_only_cards(made: dict[str, Any]) -> None:
+    def card(*words: str) -> Any:
+        return CliRunner().invoke(cli.llmm, ["card", *words])
+
+    printed = card()
+    assert printed.exit_code == 0 and printed.output == make_card()
+    assert card("README.md").exit_code == 0 and Path("README.md").read_text() == printed.output
+    assert card("README.md").exit_code == 0  # a card of ours
+    Path("README.md").write_text("my own words")
+    with pytest.raises(UserError, match="is no card"):
+        write_card(Path("README.md"))
