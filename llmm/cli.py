@@ -14,6 +14,7 @@ from llmm.errors import UserError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+NEW_FILE = click.Path(dir_okay=False, path_type=Path, resolve_path=True)
 LEARNER = click.Path(file_okay=False, path_type=Path, resolve_path=True)
 mine_option = click.option("--mine", type=LEARNER, help="Your own implementations in this folder, not the reference.")
 
@@ -384,7 +385,7 @@ def export_hf(folder: Path, base: bool) -> None:
 
 
 @export.command("gguf")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=NEW_FILE)
 @click.option("--base", is_flag=True, help="The pretrained model, without the assistant's adapter.")
 @click.option("--type", "kind", default="f32", show_default=True, type=click.Choice(["f32", "f16", "q8_0"]))
 @in_project
@@ -408,8 +409,13 @@ def export_gguf(file: Path, base: bool, kind: Literal["f32", "f16", "q8_0"]) -> 
     )
 
 
+def _revision_or_folder(_: click.Context, __: click.Parameter, value: str) -> str:
+    """A folder's whole path, since `in_project` leaves the folder that it was given in; a revision as it is."""
+    return str(Path(value).resolve()) if Path(value).is_dir() else value
+
+
 @llmm.command()
-@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=NEW_FILE)
 @in_project
 def card(file: Path | None) -> None:
     """The model card with every figure from the metrics at hand; into FILE, or on standard output."""
@@ -423,7 +429,10 @@ def card(file: Path | None) -> None:
 
 
 @llmm.command()
-@click.option("--baseline", default="HEAD", show_default=True, metavar="REVISION|FOLDER", help="What to compare with.")
+@click.option(
+    "--baseline", default="HEAD", show_default=True, metavar="REVISION|FOLDER", callback=_revision_or_folder,
+    help="What to compare with.",
+)  # fmt: skip
 @as_json
 @in_project
 def gate(baseline: str, json_: bool) -> None:

@@ -116,12 +116,12 @@ def run_gate(baseline: str, spec: Spec | None = None) -> GateReport:
 def compare(before: Results, now: Results, spec: Spec) -> GateReport:
     """A verdict on every figure.
 
-    Raises UserError where a figure is missing, the sides were evaluated on different items, or the rows of a side do not
-    give its metrics.
+    Raises UserError where a figure is missing, the sides were evaluated on different items, or the rows of a side do
+    not give its metrics.
     """
     level = spec.level / len(spec.figures)
-    sides = [_Side(results, spec.identity) for results in (before, now)]
-    verdicts = [_judge(figure, *sides, spec, level) for figure in spec.figures]
+    first, second = _Side(before, spec.identity), _Side(now, spec.identity)
+    verdicts = [_judge(figure, first, second, spec, level) for figure in spec.figures]
     return GateReport(before.where, now.where, level, verdicts)
 
 
@@ -263,8 +263,8 @@ def _fits(figure: Figure, side: _Side, value: float, items: dict[str, tuple[Any,
     mean = fmean(value for _, value in items.values()) if items else math.nan
     if not abs(mean - value) <= ROUNDING:
         raise UserError(
-            f"{side.where}: {figure.metric} of {figure.file}.json is {value:g}, but the rows of {figure.file}.jsonl give "
-            f"{mean:.4f}: they are of different runs, `dvc repro`"
+            f"{side.where}: {figure.metric} of {figure.file}.json is {value:g}, but the rows of {figure.file}.jsonl "
+            f"give {mean:.4f}: they are of different runs, `dvc repro`"
         )
 
 

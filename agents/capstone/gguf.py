@@ -2,8 +2,8 @@
 
 The package `gguf` of llama.cpp writes it: weights, sizes, tokenizer, chat template and the hashes of what it was made
 from. `transformers` reads it back before it is handed over, and must compute what our model computes with the weights
-as they are stored. It is no reader for daily use: it takes a head's width of 128 for granted and the tokenizer without
-the marks that `agents.capstone.gguf_tokenizer` sets for llama.cpp. There, use the folder of `llmm export hf`.
+as they are stored. For use in `transformers` the folder of `llmm export hf` is better: from a GGUF file it takes any
+head to be 128 wide, and the tokenizer without the marks that `agents.capstone.gguf_tokenizer` sets for llama.cpp.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from llmm.files import atomic_path, sha256_of
 from llmm.lineage import Artifact
 from llmm.training.lora.adapter import load_tuned
 from llmm.training.tokenizer.folder import load_text_tokenizer
-from llmm.training.tokenizer.special import CHAT_TEMPLATE, END, END_OF_TEXT, PAD
+from llmm.training.tokenizer.special import CHAT_TEMPLATE, END, END_OF_TEXT, PAD, SPECIAL_TOKENS
 from llmm.transformers.gpt import GPT, GPTConfig, load_gpt
 from llmm.transformers.gpt.families import QWEN3
 
@@ -180,9 +180,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, base: bool) ->
     writer.add_token_list(tokens.texts)
     writer.add_token_types(tokens.types)
     writer.add_token_merges(tokens.merges)
-    writer.add_bos_token_id(tokenizer.token_to_id(END_OF_TEXT))
-    writer.add_eos_token_id(tokenizer.token_to_id(END_OF_TEXT if base else END))
-    writer.add_pad_token_id(tokenizer.token_to_id(PAD))
+    writer.add_bos_token_id(SPECIAL_TOKENS.index(END_OF_TEXT))
+    writer.add_eos_token_id(SPECIAL_TOKENS.index(END_OF_TEXT if base else END))
+    writer.add_pad_token_id(SPECIAL_TOKENS.index(PAD))
     writer.add_add_bos_token(base)
     writer.add_add_space_prefix(False)
     if not base:

@@ -125,7 +125,7 @@ class Difference:
     def words(self) -> str:
         """One line for a person."""
         if not self.moved and not self.documents_that_differ:
-            return f"all {self.documents} documents of the test split get our ids"
+            return f"all documents of the test split ({self.documents}) get our ids"
         return (
             f"{self.moved:,} of {self.tokens:,} tokens ({self.moved / self.tokens:.2%}) of the test split are cut "
             f"otherwise, in {self.documents_that_differ} of {self.documents} documents"

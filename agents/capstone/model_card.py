@@ -5,6 +5,7 @@ is that of the build at hand, whatever text it was made from. The form is that o
 rules, then Markdown. Source: Mitchell et al. 2019, Model Cards for Model Reporting (1810.03993).
 """
 
+import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def make_card(build: Build | None = None) -> str:
     """The card as text, ending in a line end."""
     build = build or read_build()
     parts = [
-        _front_matter(build), MARK, _what(build), _use(build), _limits(build), _training(build), _evaluation(build),
+        _front_matter(build), MARK, _what(build), _use(), _limits(build), _training(build), _evaluation(build),
         _hashes(build), _reproduction(build),
     ]  # fmt: skip
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -122,8 +123,6 @@ def make_card(build: Build | None = None) -> str:
 
 def _front_matter(build: Build) -> str:
     """What the Hub reads. The text of a user's own decides over language and licence; nobody can guess them here."""
-    import json
-
     stdlib = build.params.corpus.source == "stdlib"
     fields: dict[str, Any] = {
         "license": build.licence.lower() if stdlib else "other",
@@ -139,29 +138,35 @@ def _front_matter(build: Build) -> str:
 
 def _what(build: Build) -> str:
     config = build.config
+    sizes = (f"{config[key]}" for key in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    longest = f"{config['max_position_embeddings']:,} tokens; trained on windows of {build.params.pretrain.seq_len}"
+    vocabulary = (
+        f"{build('tokenizer', 'vocab_size'):,} tokens, {build('tokenizer', 'bytes_per_token.test'):.2f} bytes each on "
+        "held-out text"
+    )
     return f"""
 # A small assistant made from nothing but {_source(build)}
 
-A GPT of {build("pretrain", "parameters"):,} parameters, trained from random weights on one text, fine-tuned by a LoRA to
-answer and to call tools, with a search index over the same text beside it. No weights of anybody else are in it.
+A GPT of {build("pretrain", "parameters"):,} parameters, trained from random weights on one text, fine-tuned by a LoRA
+to answer and to call tools, with a search index over the same text beside it. No weights of anybody else are in it.
 
 | | |
 |---|---|
-| layers, width, heads | {config["num_hidden_layers"]}, {config["hidden_size"]}, {config["num_attention_heads"]} |
-| longest text | {config["max_position_embeddings"]:,} tokens; trained on windows of {build.params.pretrain.seq_len} |
-| vocabulary | {build("tokenizer", "vocab_size"):,} tokens, {build("tokenizer", "bytes_per_token.test"):.2f} bytes each on held-out text |
+| layers, width, heads | {", ".join(sizes)} |
+| longest text | {longest} |
+| vocabulary | {vocabulary} |
 | architecture | `{config["architectures"][0]}` of transformers |
 """
 
 
-def _use(build: Build) -> str:
-    return f"""
+def _use() -> str:
+    return """
 ## What it is for
 
 To see, measure and change every part of a language model and of the assistant around it on an ordinary computer: from
 the tokenizer to the agent, each part is small enough to read and is held against a baseline. As an assistant it looks
-up things in {_source(build)}, with the source and the place of every quotation, calculates, and runs small programs in
-a sandbox.
+up things in its text, with the source and the place of every quotation, calculates, and runs small programs in a
+sandbox.
 
 ```bash
 llmm ask "QUESTION"              # quotes the index with sources, or says that it is not there
@@ -186,33 +191,40 @@ def _limits(build: Build) -> str:
         "written by the model.",
         _search_limits(build),
         _agent_limits(build),
-        f"**It writes text that looks right and is wrong.** {bits:.3f} bits per byte on held-out text leave much to guess. Do "
-        "not run code that it has written outside a sandbox.",
+        f"**It writes text that looks right and is wrong.** {bits:.3f} bits per byte on held-out text leave much to "
+        "guess. Do not run code that it has written outside a sandbox.",
         "**Nothing was done about safety.** It was not trained to refuse, to be fair or to be polite; it repeats what "
         "its text says. What its tools return is put before it as it is, so a text in the index can mislead it.",
         "**Only the languages of its text.** Other languages cost many tokens a word and get no sensible answer.",
     ]
-    shown = sample["prompt"] + sample["text"]
-    return (
-        "## What it cannot do\n\n"
-        + "\n".join(f"- {line}" for line in lines)
-        + "\n\nWhat it writes when nothing guides it, after the first lines of a held-out document:\n\n"
-        + "\n".join(f"    {line}".rstrip() for line in shown.splitlines())
+    return "\n\n".join(
+        [
+            "## What it cannot do",
+            "\n".join(f"- {line}" for line in lines),
+            "What the pretrained model writes when nothing guides it. Given the first lines of a held-out document:",
+            _quoted(sample["prompt"]),
+            "it went on:",
+            _quoted(sample["text"]),
+        ]
     )
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
 
 def _search_limits(build: Build) -> str:
     hybrid = build("rag_eval", "retrieval_names_removed.hybrid")
     text = (
-        f"**Search finds by words better than by meaning.** A description without the names in it finds its object first "
-        f"in {hybrid['recall@1']:.1%} of queries and among the first ten in {hybrid['recall@10']:.1%}"
+        f"**Search misses much.** A description without the names in it finds its object first in "
+        f"{hybrid['recall@1']:.1%} of queries and among the first ten in {hybrid['recall@10']:.1%}"
     )
     if "hand_written" not in build.metrics["rag_eval"]:
         return f"{text}."
     asked = build("rag_eval", "hand_written.right_source_cited")
     refused = build("rag_eval", "hand_written.refused_of_unanswerable")
     return (
-        f"{text}. Of {asked['n']} questions that people wrote, {asked['rate']:.1%} were answered from the right source "
+        f"{text}. Of {asked['n']} hand-written questions, {asked['rate']:.1%} were answered from the right source "
         f"({_interval(asked)}); of {refused['n']} that the text cannot answer, {1 - refused['rate']:.1%} got an answer "
         "all the same."
     )
@@ -223,16 +235,29 @@ def _agent_limits(build: Build) -> str:
     found = {words: build("agent_eval", f"suites.{key}.agent.answer") for key, words in suites.items()}
     worst = min(found, key=lambda words: found[words]["rate"])
     return (
-        f"**The agent errs often.** It gives the right answer in {found[worst]['rate']:.1%} ({_interval(found[worst])}) "
-        f"of tasks of the kind where it is worst ({worst}). It was trained with its own tools only: a grammar keeps calls "
-        "of others well-formed, not sensible."
+        f"**The agent errs often.** It gives the right answer in {found[worst]['rate']:.1%} "
+        f"({_interval(found[worst])}) of tasks of the kind where it is worst ({worst}). {_ahead_of_the_agent(build)} "
+        "It was trained with its own tools only: a grammar keeps calls of others well-formed, not sensible."
     )
+
+
+def _ahead_of_the_agent(build: Build) -> str:
+    """Which baselines give more right answers than the agent, and where."""
+    ahead = []
+    for suite, words in build.suites("agent_eval", "suites", _SUITES).items():
+        rates = {name: build("agent_eval", f"suites.{suite}.{name}.answer.rate") for name in _SYSTEMS}
+        better = [name for name, rate in rates.items() if rate > rates["agent"]]
+        ahead += [f"{words}: {_SYSTEMS[name]}, {rates[name]:.1%} against {rates['agent']:.1%}" for name in better]
+    if not ahead:
+        return "No baseline gives more right answers on any kind of task."
+    return f"A simpler system gives more right answers on some kinds ({'; '.join(ahead)})."
 
 
 def _training(build: Build) -> str:
     split = {name: build("prepare", f"documents.{name}") for name in ("train", "val", "test")}
     size = {name: build("prepare", f"bytes.{name}") / 1e6 for name in split}
     kinds = build("finetune", "conversations_by_kind")
+    counts = ", ".join(f"{kind.replace('_', ' ')} {kinds[kind]:,}" for kind in sorted(kinds, key=lambda k: -kinds[k]))
     skipped = build("prepare", "exact_duplicates"), build("prepare", "near_duplicates")
     return f"""
 ## What it was trained on
@@ -253,25 +278,18 @@ questions of the evaluation are about the test split.
 - Pretraining: {build("pretrain", "tokens_seen"):,} tokens, {build("pretrain", "epochs"):.2f} times over
   {build("tokenize", "train.tokens"):,} tokens of training text, {build("pretrain", "train_flops")} floating-point
   operations.
-- Fine-tuning: a LoRA on all linear layers with {build("finetune", "trainable_parameters"):,} trained parameters,
-  {build("finetune", "conversations"):,} conversations of {build("finetune", "tokens"):,} tokens. All of them were made
-  by program from the training split and from templates, and every tool call in them was carried out and checked:
-  {", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))}.
+- Fine-tuning: a LoRA on all linear layers, and the embeddings of {build.params.finetune.trained_tokens} tokens:
+  {build("finetune", "trainable_parameters"):,} trained parameters, {build("finetune", "tokens"):,} tokens.
+  {build("finetune", "conversations"):,} conversations, all made by program from the training split and from templates,
+  every tool call in them carried out and checked: {counts}.
 - Encoder: the same model with another LoRA, trained by contrast on {build("encoder", "pairs"):,} pairs.
 - No person's conversations and no other model's answers were used.
 """
 
 
 def _evaluation(build: Build) -> str:
-    return "\n\n".join(
-        [
-            "## How good it is",
-            "All on held-out text or tasks. Intervals are of 95%.",
-            _language_model(build),
-            *_rag(build),
-        ]
-        + [_agent(build)]
-    )
+    heading = ["## How good it is", "All on held-out text or tasks. Intervals are of 95%."]
+    return "\n\n".join([*heading, _language_model(build), *_rag(build), _agent(build)])
 
 
 def _language_model(build: Build) -> str:
@@ -301,8 +319,8 @@ def _rag(build: Build) -> list[str]:
         gain = build("rag_eval", f"{suite}.hybrid_minus_bm25")
         sign = "ahead, " if gain["low"] > 0 else "behind, " if gain["high"] < 0 else "not "
         verdict = (
-            f"Hybrid less BM25: {gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}), {sign}by more than "
-            "noise explains."
+            f"Hybrid less BM25: {gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}), {sign}by more "
+            "than noise explains."
         )
         parts.append(
             _section(
@@ -342,7 +360,7 @@ def _agent(build: Build) -> str:
         "The tool agent: every call exact, argument by argument, and the right answer",
         ["tasks", "", "exact calls", "right answers"],
         rows,
-        "Where no call is needed, a system that never calls is always exact.",
+        f"Where no call is needed, a system that never calls is always exact. {_ahead_of_the_agent(build)}",
     )
 
 
@@ -356,7 +374,7 @@ def _hashes(build: Build) -> str:
 
 def _reproduction(build: Build) -> str:
     seconds = sum(read_json(file)["seconds"] for file in map(_timing, _STAGES) if file.is_file())
-    took = f" The stages took {seconds / 60:.0f} minutes on the machine that these figures are from." if seconds else ""
+    took = f"The stages took {seconds / 60:.0f} minutes on the machine that these figures are from." if seconds else ""
     return f"""
 ## How to make it again
 
@@ -384,7 +402,10 @@ def _source(build: Build) -> str:
 
 def _licence_of_text(build: Build) -> str:
     if build.params.corpus.source == "stdlib":
-        return f"It is under the licence of the Python Software Foundation; the code that trained on it is under {build.licence}."
+        return (
+            "It is under the licence of the Python Software Foundation; the code that trained on it is under "
+            f"{build.licence}."
+        )
     return (
         "Its licence is not known here and decides over what may be done with the model: set `license` above yourself."
     )

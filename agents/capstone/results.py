@@ -16,9 +16,12 @@ from llmm.files import read_json
 
 
 class Results(Protocol):
-    """Figures and rows of one state of the project; `where` is what messages call it."""
+    """Figures and rows of one state of the project."""
 
-    where: str
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        ...
 
     def metrics(self, name: str) -> dict[str, Any]:
         """The figures of the evaluation `name`. Raises UserError where there are none."""
