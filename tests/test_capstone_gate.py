@@ -134,9 +134,9 @@ def test_a_few_items_may_be_noise_and_a_tolerance_lets_more_pass(tmp_path: Path)
     rows = drawn(0)
     few, many = flipped(rows, 4), flipped(rows, 10)
     before = state(tmp_path / "a", rows)
-    assert statuses(compare(before, state(tmp_path / "b", few), SPEC))["exact"] == "worse, as noise may be"
+    assert statuses(compare(before, state(tmp_path / "b", few), SPEC))["exact"] == "worse (noise)"
     loose = SPEC.model_copy(update={"figures": [SPEC.figures[0].model_copy(update={"tolerance": 0.06})]})
-    assert statuses(compare(before, state(tmp_path / "b", many), loose))["exact"] == "worse, within the tolerance"
+    assert statuses(compare(before, state(tmp_path / "b", many), loose))["exact"] == "worse (tolerated)"
 
 
 def test_noise_passes_in_at_least_95_of_100_draws(tmp_path: Path) -> None:
@@ -152,18 +152,20 @@ def test_without_rows_the_stated_intervals_decide(tmp_path: Path) -> None:
     rows = drawn(0)
     before = FolderResults(write(tmp_path / "a", None, measured(rows)))
     few = compare(before, FolderResults(write(tmp_path / "b", None, measured(flipped(rows, 10)))), SPEC)
-    assert statuses(few)["exact"] == "worse, as noise may be"  # less is seen than item by item
+    assert statuses(few)["exact"] == "worse (noise)"  # less is seen than item by item
     many = compare(before, FolderResults(write(tmp_path / "b", None, measured(flipped(rows, 40)))), SPEC)
     assert [verdict.name for verdict in many.regressed] == ["exact"]
     assert many.regressed[0].test == "stated intervals"
     one_side = compare(before, state(tmp_path / "c", flipped(rows, 40)), SPEC)
     assert one_side.regressed[0].test == "stated intervals"
+    with pytest.raises(UserError, match="of different runs"):  # rows of one side must still be those of its metrics
+        compare(before, FolderResults(write(tmp_path / "d", flipped(rows, 40), measured(rows))), SPEC)
 
 
 def test_a_figure_without_items_is_held_to_its_tolerance(tmp_path: Path) -> None:
     rows = drawn(0)
     before = state(tmp_path / "a", rows, 1.0)
-    assert statuses(compare(before, state(tmp_path / "b", rows, 1.019), SPEC))["bits"] == "worse, within the tolerance"
+    assert statuses(compare(before, state(tmp_path / "b", rows, 1.019), SPEC))["bits"] == "worse (tolerated)"
     assert statuses(compare(before, state(tmp_path / "b", rows, 1.021), SPEC))["bits"] == "regressed"
     assert statuses(compare(before, state(tmp_path / "b", rows, 0.9), SPEC))["bits"] == "better"
 

@@ -11,6 +11,7 @@ Sources: McNemar 1947; Efron and Tibshirani, An Introduction to the Bootstrap (1
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from llmm.training.rag.metrics import ndcg_at
 
 SPEC = Path(__file__).with_name("gate.yaml")
 ROUNDING = 6e-5  # metrics keep four digits
-Status = Literal["same", "better", "worse, as noise may be", "worse, within the tolerance", "regressed", "not measured"]
+Status = Literal["same", "better", "worse (noise)", "worse (tolerated)", "regressed", "not measured"]
 
 
 class _Strict(BaseModel):
@@ -217,8 +218,8 @@ def _judge(figure: Figure, before: _Side, now: _Side, spec: Spec, level: float) 
     if lost < 0:
         status = "better"
     elif lost > 0:
-        worse: Status = "regressed" if beyond_noise else "worse, as noise may be"
-        status = worse if lost > figure.tolerance else "worse, within the tolerance"
+        worse: Status = "regressed" if beyond_noise else "worse (noise)"
+        status = worse if lost > figure.tolerance else "worse (tolerated)"
     return Verdict(figure.name, first, second, round(lost, 6), status, test, why)
 
 
@@ -228,9 +229,10 @@ def _test(
     """Which test was made, what it found, and whether a loss is more than noise at `level`."""
     sign = 1.0 if figure.better == "higher" else -1.0
     items = [side.items(figure) for side in (before, now)]
+    for side, value, found in zip((before, now), values, items, strict=True):
+        if found is not None:
+            _fits(figure, side, value, found)
     if items[0] is not None and items[1] is not None:
-        for side, value, found in zip((before, now), values, items, strict=True):
-            _fits(figure, side, value, found or {})
         first, second = _pairs(figure, before, now, items[0], items[1])
         if set(first) | set(second) <= {0.0, 1.0}:
             return _mcnemar(first, second, sign, level)
@@ -264,7 +266,7 @@ def _fits(figure: Figure, side: _Side, value: float, items: dict[str, tuple[Any,
     if not abs(mean - value) <= ROUNDING:
         raise UserError(
             f"{side.where}: {figure.metric} of {figure.file}.json is {value:g}, but the rows of {figure.file}.jsonl "
-            f"give {mean:.4f}: they are of different runs, `dvc repro`"
+            f"give {mean:.4f}: they are of different runs, `dvc repro` or `dvc checkout`"
         )
 
 
@@ -296,16 +298,22 @@ def _standard_error(beside: Any, figure: Figure) -> float | None:
 
 
 def render(report: GateReport) -> None:
-    """Print the table of all figures."""
+    """Print the table of all figures, and what the tests found where a figure is not the same."""
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(highlight=False)
+    tests = Counter(verdict.test for verdict in report.verdicts if verdict.test)
+    console.print(f"{report.now} beside {report.before}", soft_wrap=True)
+    counted = ", ".join(f"{count} by {test}" for test, count in tests.items())
+    console.print(f"compared: {counted}; each test at a level of {report.level:.2g}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for column in ("figure", "before", "now", "verdict", "test"):
+    for column in ("figure", "before", "now", ""):
         table.add_column(column, justify="right" if column in ("before", "now") else "left")
     for verdict in report.verdicts:
         shown = ["" if value is None else f"{value:.4f}" for value in (verdict.before, verdict.now)]
-        table.add_row(verdict.name, *shown, verdict.status, f"{verdict.test}: {verdict.why}".removeprefix(": "))
-    console = Console(highlight=False, width=None)
-    console.print(f"{report.now} beside {report.before}, each test at a level of {report.level:.2g}")
+        table.add_row(verdict.name, *shown, verdict.status)
     console.print(table)
+    for verdict in report.verdicts:
+        if verdict.status not in ("same", "not measured"):
+            console.print(f"{verdict.name}: {verdict.test}, {verdict.why}", style="dim", soft_wrap=True)
