@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -282,7 +282,7 @@ def team(task: str, tokens: int, calls: int, json_: bool) -> None:
 @llmm.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
-@click.option("--rows", default=8, show_default=True, type=click.IntRange(1, 64), help="Answers written at a time.")
+@click.option("--rows", default=16, show_default=True, type=click.IntRange(1, 64), help="Answers written at a time.")
 @in_project
 def serve(host: str, port: int, rows: int) -> None:
     """A chat page and an OpenAI-compatible API over the assistant, on this machine alone by default.
@@ -398,6 +398,31 @@ def export_hf(folder: Path, base: bool) -> None:
 
     difference = export_to_transformers(folder, base)
     print(f"{folder}: opened by transformers, largest difference of logits {difference:.1e}")
+
+
+@export.command("gguf")
+@click.argument("file", type=NEW_FILE)
+@click.option("--base", is_flag=True, help="The pretrained model, without the assistant's adapter.")
+@click.option("--type", "kind", default="f32", show_default=True, type=click.Choice(["f32", "f16", "q8_0"]))
+@in_project
+def export_gguf(file: Path, base: bool, kind: Literal["f32", "f16", "q8_0"]) -> None:
+    """Write FILE for llama.cpp: weights with the adapter merged in, tokenizer, chat template.
+
+    --type says how matrices are stored: in 32 or 16 bits a weight, or in 8 bits and a scale for every 32 weights.
+    """
+    from agents.capstone.gguf import export_to_gguf
+    from agents.capstone.gguf_tokenizer import PRE_TOKENIZER
+
+    found = export_to_gguf(file, base, kind)
+    print(
+        f"{file}: {found.bytes / 1e6:.1f} MB, weights {found.weights_sha256[:12]}, opened by transformers, largest "
+        f"difference of logits {found.difference:.1e} ({found.stored_difference:.1e} from the weights as stored)"
+    )
+    print(
+        f"no split that llama.cpp knows is exactly ours; with {PRE_TOKENIZER} and marked line ends {found.tokens.words}"
+        if found.tokens
+        else "the corpus is not there, so llama.cpp's tokens were not compared with ours"
+    )
 
 
 def _revision_or_folder(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -518,7 +543,7 @@ def bench_retrieval(questions: Path, json_: bool) -> None:
 @bench.command("serve")
 @click.option("--requests", default=48, show_default=True, type=click.IntRange(min=1), help="In each round.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="At each concurrency.")
-@click.option("--concurrency", default=(1, 2, 4, 8), show_default=True, multiple=True, type=click.IntRange(1, 64))
+@click.option("--concurrency", default=(1, 4, 16), show_default=True, multiple=True, type=click.IntRange(1, 64))
 @as_json
 @in_project
 def bench_serve(requests: int, rounds: int, concurrency: Sequence[int], json_: bool) -> None:

@@ -21,6 +21,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from openai.types.completion_usage import PromptTokensDetails
 from pydantic import Field
 from torch import Tensor
 
@@ -28,10 +29,11 @@ from agents.capstone import load
 from agents.capstone.batched_policy import BatchedPolicy
 from agents.capstone.chat_protocol import ApiError, read_request
 from agents.capstone.engine import Cancelled, Engine, EngineClosed, Generation, QueueFull, Request
+from agents.capstone.prefix_cache import PrefixCache
 from agents.capstone.server import Server, is_loopback, listen
 from agents.capstone.service import Service
 from agents.capstone.text_stream import TextStream
-from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.grammar import CallGrammar, GrammarMasks
 from agents.tool_agent.loop import run_tasks
 from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tools import Arguments, Tool, Toolbox
@@ -79,6 +81,53 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
 
 def seeded(seed: int | None) -> tuple[Sampler, torch.Generator | None]:
     return (GREEDY, None) if seed is None else (Sampler(temperature=1.0), torch.Generator().manual_seed(seed))
+
+
+sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), max_size=12)
+
+
+@given(sequences, st.lists(st.integers(0, 2), max_size=6), st.integers(0, 20))
+def test_the_longest_beginning_that_is_kept_is_found(kept: list[list[int]], asked: list[int], most: int) -> None:
+    cache, held = PrefixCache(most), list[tuple[int, ...]]()
+    for sequence in map(tuple, kept):  # the newest ones, none of which begins another one, within the budget
+        cache.keep(sequence, torch.tensor(sequence).double()[None, None, None, :, None].expand(2, 1, 1, -1, 1))
+        if len(sequence) <= most and not any(one[: len(sequence)] == sequence for one in held):
+            held = [*(one for one in held if sequence[: len(one)] != one), sequence]
+            while sum(map(len, held)) > most:
+                held.pop(0)
+        assert cache.tokens == sum(map(len, held))
+    found = cache.longest(asked)
+    expected = max((n for one in held for n in range(1, len(asked) + 1) if list(one[:n]) == asked[:n]), default=0)
+    assert (found is None) == (expected == 0)
+    if found is not None:
+        assert found[0, 0, 0, :, 0].tolist() == asked[:expected]
+
+
+def test_what_is_used_stays() -> None:
+    cache, nothing = PrefixCache(4), torch.zeros(2, 1, 1, 2, 1)
+    cache.keep([1, 2], nothing)
+    cache.keep([3, 4], nothing)
+    assert cache.longest([1, 2, 3]) is not None
+    cache.keep([5, 6], nothing)
+    assert cache.longest([3]) is None and cache.longest([1]) is not None and cache.longest([5]) is not None
+
+
+@pytest.mark.parametrize("build", ["lean", "plain"])
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_who_goes_on_reads_what_is_new_alone_and_writes_the_same(build: str, data: st.DataObject) -> None:
+    """A chat: each prompt is what was said before or a beginning of it, and more."""
+    model, said, held = small(build), [1, 2, 3], list[list[int]]()
+    with Engine(model, data.draw(st.integers(1, 3))) as engine:
+        for _ in range(3):
+            generation = engine.submit(Request(said, 5))
+            assert [generation.result()] == generate(model, [said], 5)
+            beginnings = {n for one in held for n in range(len(said)) if one[:n] == said[:n]}
+            assert generation.cached == max(beginnings, default=0)
+            held.append([*said, *generation.tokens][:-1])  # the last token was drawn and never read
+            kept = data.draw(st.integers(1, len(held[-1])))
+            more = data.draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=3))
+            said = held[-1][:kept] + more
 
 
 @pytest.mark.parametrize("build", ["lean", "plain"])
@@ -368,16 +417,15 @@ class Running:
         served, holding, engine = self.service.served["assistant"], threading.Event(), self.service.engine
 
         class Holding(CallGrammar):
-            def processor(self, conversations: Sequence[Conversation]) -> Any:
-                masks = super().processor(conversations)
+            def processor(self, conversations: Sequence[Conversation]) -> GrammarMasks:
+                return HoldingMasks(self, conversations)
 
-                def process(rows: Sequence[int], generated: list[list[int]], logits: Tensor) -> Tensor:
-                    if len(generated[0]) == 4:
-                        holding.set()
-                        until(next(g for g in engine._running if g.tokens is generated[0]))
-                    return masks(rows, generated, logits)
-
-                return process
+        class HoldingMasks(GrammarMasks):
+            def __call__(self, rows: Sequence[int], generated: list[list[int]], logits: Tensor) -> Tensor:
+                if len(generated[0]) == 4:
+                    holding.set()
+                    until(next(g for g in engine._running if g.tokens is generated[0]))
+                return super().__call__(rows, generated, logits)
 
         grammar = Holding(codec(), list(served.tools.tools.values()))
         self.service.served["assistant"] = replace(served, grammar=grammar)
@@ -440,7 +488,11 @@ def test_a_streamed_answer_says_the_same_as_it_comes(server: Running) -> None:
     calls = [call for chunk in chunks for call in getattr(chunk, "trace", [])]
     assert calls == [{**whole.trace[0], "result": None, "ok": None}, *whole.trace]
     last, usage = chunks[-2:]
-    assert last.choices[0].finish_reason == "stop" and usage.usage == whole.usage and not usage.choices
+    assert last.choices[0].finish_reason == "stop" and not usage.choices
+    # asked again, of each turn's prompt the last token alone is read
+    known = sum(len(codec().prompt(SCRIPT[3][:n])) - 1 for n in (1, 3))
+    again = whole.usage.model_copy(update={"prompt_tokens_details": PromptTokensDetails(cached_tokens=known)})
+    assert usage.usage == again
     assert last.citations == whole.citations == [{"source": "jay", "quote": "Parse a JSON document."}]
 
 

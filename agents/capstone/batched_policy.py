@@ -33,7 +33,7 @@ class BatchedPolicy:
         self.engine, self.grammar, self.codec, self.name = engine, grammar, grammar.codec, name
         self.sampler, self.generator, self.stop, self.say = sampler, generator, tuple(stop), say
         self.left = tokens
-        self.read = self.written = 0  # tokens of all prompts, and of all turns
+        self.read = self.cached = self.written = 0  # tokens of all prompts, of those known before, and of all turns
         self._cancelled = threading.Event()
         self._generation: Generation | None = None
 
@@ -52,17 +52,20 @@ class BatchedPolicy:
             self._generation.cancel()
 
     def _turn(self, conversation: Conversation, max_tokens: int) -> Turn:
+        masks = self.grammar.processor([conversation])
         request = Request(
             self.codec.prompt(conversation),
             min(max_tokens, self.left),
             [self.codec.end],
             self.sampler,
             self.generator,
-            self.grammar.processor([conversation]),
+            masks,
         )
         generation = self._generation = self.engine.submit(request)
         if self._cancelled.is_set():  # perhaps before there was a generation to cancel
             generation.cancel()
+        if self.grammar.calls:
+            masks.prepare(0)  # while the engine reads the prompt
         self.read += len(request.prompt)
         tokens: list[int] = []
         text = TextStream(self.codec.tokenizer, self.stop)
@@ -76,6 +79,7 @@ class BatchedPolicy:
         self._say(text.flush())
         self.left -= len(tokens)
         self.written += len(tokens)
+        self.cached += generation.cached
         message = Message("assistant", text.text) if text.stopped else self.codec.read_turn(tokens)
         return Turn(message, len(tokens))
 

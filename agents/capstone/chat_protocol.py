@@ -160,10 +160,12 @@ class Citation:
 
 @dataclass(frozen=True)
 class End:
-    """Why the agent stopped, what it read and wrote in tokens, and the sources that it was shown."""
+    """Why the agent stopped, what it read and wrote in tokens (`cached` of those read needed no reading), and the
+    sources that it was shown."""
 
     ended: str
     read: int
+    cached: int
     written: int
     citations: list[Citation]
 
@@ -173,10 +175,11 @@ class End:
         return "stop" if self.ended == "answer" else "length"
 
     @property
-    def usage(self) -> dict[str, int]:
-        """The tokens of all turns: each turn reads the whole conversation anew."""
+    def usage(self) -> dict[str, Any]:
+        """The tokens of all turns: the prompt of each turn is the whole conversation."""
         return {
             "prompt_tokens": self.read,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
             "completion_tokens": self.written,
             "total_tokens": self.read + self.written,
         }

@@ -20,6 +20,8 @@ from llmm.transformers.gpt.generate import LogitsProcessor, check_prompts
 from llmm.transformers.gpt.model import GPT
 from llmm.transformers.gpt.sampling import GREEDY, Sampler
 
+ROWS = 16  # requests that are answered at a time, where nobody says otherwise
+
 
 class QueueFull(Exception):
     """As many requests wait as may."""
@@ -51,6 +53,7 @@ class Generation:
     def __init__(self, request: Request, context_len: int) -> None:
         self.request = request
         self.tokens: list[int] = []  # written so far
+        self.cached = 0  # tokens of the prompt that needed no reading
         self.most = min(request.max_tokens, context_len - len(request.prompt))
         self._arrived: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
@@ -93,11 +96,14 @@ class Generation:
 
 
 class Engine:
-    """Serves requests with one model, at most `rows` at a time, while at most `most_waiting` more wait."""
+    """Serves requests with one model, at most `rows` at a time, while at most `most_waiting` more wait.
 
-    def __init__(self, model: GPT, rows: int = 8, most_waiting: int = 64) -> None:
+    Keys and values of the last `kept_tokens` tokens of what has ended are kept for requests that begin alike.
+    """
+
+    def __init__(self, model: GPT, rows: int = ROWS, most_waiting: int = 64, kept_tokens: int = 1 << 14) -> None:
         self.model, self.most_waiting = model, most_waiting
-        self._rows = SharedRows(model, rows)
+        self._rows = SharedRows(model, rows, kept_tokens)
         self._running: list[Generation] = []  # in the order of their rows
         self._waiting: deque[Generation] = deque()
         self._changed = threading.Condition()  # guards what waits and whether it is closed
@@ -178,7 +184,7 @@ class Engine:
             joining = [self._waiting.popleft() for _ in range(min(self._rows.free, len(self._waiting)))]
         for generation in joining:
             self._running.append(generation)
-            logits_1V = self._rows.join(generation.request.prompt)
+            logits_1V, generation.cached = self._rows.join(generation.request.prompt)
             self._draw([len(self._running) - 1], logits_1V)
 
     def _advance(self) -> None:
@@ -203,6 +209,6 @@ class Engine:
     def _leave(self, row: int, error: BaseException | None = None) -> None:
         """End a request; the last one takes its row. So rows are gone through from the last to the first."""
         self._running[row].end(error)
-        self._rows.leave(row)
+        self._rows.leave(row, [*self._running[row].request.prompt, *self._running[row].tokens])
         self._running[row] = self._running[-1]
         self._running.pop()

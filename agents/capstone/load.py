@@ -2,12 +2,14 @@
 
 Two servers answer the same questions in turn, several rounds of it, so that a busy minute of the machine falls on both:
 one that batches, and one that writes a single answer at a time. Both are processes of their own, as is whoever asks.
+No server is asked anything twice, so that nothing is answered from memory.
 """
 
 import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import statistics
 import subprocess
@@ -19,10 +21,13 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
+from agents.capstone.engine import ROWS
+from agents.tool_agent.development import KINDS
+from agents.tool_agent.tasks import Maker
+from agents.tool_agent.values import collect_values
+from llmm import paths
+from llmm.corpus import load_documents, load_objects
 from llmm.errors import UserError
-from llmm.paths import EVALS
-
-ROWS = 8  # of the server that batches
 
 
 @dataclass(frozen=True)
@@ -43,19 +48,18 @@ class Round:
 
 
 def bench_serve(requests: int, concurrency: Sequence[int], rounds: int = 3) -> dict[str, Any]:
-    """Ask `requests` of the hand-written tasks, `rounds` times at each concurrency, of a server with ROWS rows and of
-    one with one.
+    """Ask `requests` new questions in each of `rounds` rounds at each concurrency, of servers with ROWS rows and one.
 
     Raises UserError where a server does not start or refuses a question.
     """
-    lines = (EVALS / "agent_tasks.jsonl").read_text(encoding="utf-8").splitlines()
-    tasks = list(islice(cycle([json.loads(line)["prompt"] for line in lines]), requests))
+    new = questions()
     levels: dict[str, Any] = {}
     with server(ROWS) as batched, server(1) as single:
         for address in (batched, single):
-            ask_all(address, tasks[:8], 1)  # warm-up
+            ask_all(address, list(islice(new, 8)), 1)  # warm-up
         for at_once in concurrency:
-            taken = [(ask_all(batched, tasks, at_once), ask_all(single, tasks, at_once)) for _ in range(rounds)]
+            asked = [list(islice(new, requests)) for _ in range(rounds)]
+            taken = [(ask_all(batched, tasks, at_once), ask_all(single, tasks, at_once)) for tasks in asked]
             ours, alone = (summary(list(of_one)) for of_one in zip(*taken, strict=True))
             ratios = [one.seconds / many.seconds for many, one in taken]  # both write the same tokens
             levels[str(at_once)] = {
@@ -65,6 +69,19 @@ def bench_serve(requests: int, concurrency: Sequence[int], rounds: int = 3) -> d
                 "of_each_round": [round(ratio, 2) for ratio in ratios],
             }
     return {"requests": requests, "rounds": rounds, "rows": ROWS, "cores": os.cpu_count(), "concurrency": levels}
+
+
+def questions() -> Iterator[str]:
+    """Questions without end and without repetition, for each tool in turn, with values of the validation split."""
+    objects = load_objects(paths.CORPUS)
+    of_split = [item for item in objects if item.split == "val"]
+    values = collect_values(load_documents(paths.CORPUS, "val"), of_split, objects)
+    maker, rng, before = Maker("TRAIN", values, "DEV"), random.Random(0), set[str]()
+    for kind in cycle(KINDS):
+        task = getattr(maker, kind)(rng).prompt
+        if task not in before:
+            before.add(task)
+            yield task
 
 
 @contextlib.contextmanager

@@ -172,6 +172,7 @@ sandbox.
 llmm ask "QUESTION"              # quotes the index with sources, or says that it is not there
 llmm agent "TASK"                # calls tools, shows each call
 llmm export hf FOLDER            # for transformers
+llmm export gguf FILE.gguf       # for llama.cpp
 ```
 """
 

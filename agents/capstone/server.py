@@ -26,6 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents.capstone.chat_protocol import Answer, ApiError, Call, End, event, read_request
+from agents.capstone.engine import ROWS
 from agents.capstone.service import Event, Service
 from llmm.errors import UserError
 
@@ -34,7 +35,7 @@ _SECONDS_TO_END = 10  # for requests in hand when the server is told to stop: wh
 _PAGE = Path(__file__).with_name("page.html")
 
 
-def serve(host: str = "127.0.0.1", port: int = 8000, rows: int = 8) -> None:
+def serve(host: str = "127.0.0.1", port: int = 8000, rows: int = ROWS) -> None:
     """Serve the assistant of this project until interrupted, `rows` answers at a time.
 
     Raises UserError where an artifact is missing or the address cannot be had.

@@ -12,7 +12,7 @@ import torch
 
 from agents.capstone.batched_policy import BatchedPolicy
 from agents.capstone.chat_protocol import ApiError, Asked, Call, Citation, End
-from agents.capstone.engine import Cancelled, Engine, EngineClosed, QueueFull
+from agents.capstone.engine import ROWS, Cancelled, Engine, EngineClosed, QueueFull
 from agents.tool_agent.approval import GuardedToolbox
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
@@ -39,7 +39,7 @@ class Served:
 class Service:
     """Answers up to `rows` requests at a time and lets `most_waiting` more wait."""
 
-    def __init__(self, model: GPT, codec: ChatCodec, tools: Toolbox, rows: int = 8, most_waiting: int = 64) -> None:
+    def __init__(self, model: GPT, codec: ChatCodec, tools: Toolbox, rows: int = ROWS, most_waiting: int = 64) -> None:
         self.most = rows + most_waiting
         guarded = GuardedToolbox(tools, set(tools.tools) - UNATTENDED, lambda call: False)  # nobody is there to ask
         boxes = {"assistant": guarded, "chat": Toolbox([])}
@@ -114,7 +114,8 @@ class _Job:
             self.policy.say = tell
             tools = _Told(self.tools, tell)
             (trace,) = run_tasks([(self.asked.task, self.asked.history)], self.policy, tools, self.limits)
-            tell(End(trace.stop, self.policy.read, self.policy.written, tools.citations))
+            policy = self.policy
+            tell(End(trace.stop, policy.read, policy.cached, policy.written, tools.citations))
         except Cancelled:
             pass  # nobody listens
         except QueueFull:

@@ -15,16 +15,20 @@ row may be moved, to join, to close a gap or to make room, and a step reads no c
 import torch
 from torch import Tensor
 
-from llmm.transformers.attention.kv_cache import LayerCache
+from agents.capstone.prefix_cache import PrefixCache
+from llmm.transformers.attention.kv_cache import KVCache, LayerCache
 from llmm.transformers.gpt.decode import LeanStep, Step, decode_step, lean
 from llmm.transformers.gpt.model import GPT
 
 
 class SharedRows:
-    """Up to `rows` generations of one model, numbered 0 to `count` - 1. One thread may use it, in inference mode."""
+    """Up to `rows` generations of one model, numbered 0 to `count` - 1. One thread may use it, in inference mode.
+
+    What rows that ended held, of `kept_tokens` tokens at most, is remembered for prompts that begin with it.
+    """
 
     @torch.inference_mode()
-    def __init__(self, model: GPT, rows: int) -> None:
+    def __init__(self, model: GPT, rows: int, kept_tokens: int) -> None:
         c = self.config = model.config
         self.model, self.lean, self.count = model, lean(model), 0
         self.length = 0  # columns filled, by one row at least
@@ -32,6 +36,7 @@ class SharedRows:
         # zeros, not whatever was in memory: a masked infinity or NaN would spoil the sum that it is masked out of
         self.block = weight.new_zeros(2, c.n_layer, rows, c.n_kv_head, c.context_len, c.d_head)
         self.pads: list[int] = []  # of each row: the columns left of its first token
+        self.known = PrefixCache(kept_tokens)
         self._step: Step | None = None  # made anew when a row has come, gone or moved
 
     @property
@@ -39,27 +44,29 @@ class SharedRows:
         """How many rows may join."""
         return self.block.shape[2] - self.count
 
-    def join(self, prompt: list[int]) -> Tensor:
+    def join(self, prompt: list[int]) -> tuple[Tensor, int]:
         """Read `prompt`, which must be one that `generate` takes, into the row numbered `count`: the logits (1, V) of
-        its next token."""
+        its next token, and how many of its first tokens needed no reading."""
         T, row = len(prompt), self.count
-        cache = self.model.new_cache(1, T)
-        ids_1T = torch.tensor([prompt], device=self.block.device)
-        logits_1V = self.model.lm_head(self.model.model(ids_1T, None, cache)[:, -1])
         if not self.count:  # in the middle, where there is room for longer rows and for new tokens
             self.length = max(T, self.config.context_len // 2)
         elif self.length < T:
             self._move(T - self.length)
-        for into, layer in zip(self.block.unbind(1), cache.layers, strict=True):
-            into[0, row, :, self.length - T : self.length] = layer.keys[0]
-            into[1, row, :, self.length - T : self.length] = layer.values[0]
+        mine = self.block[:, :, row : row + 1, :, self.length - T : self.length]
+        known, n = self.known.longest(prompt[:-1]), 0  # the last one is read in any case: its logits are asked for
+        if known is not None:
+            n = known.shape[-2]
+            mine[..., :n, :] = known[:, :, None]
+        logits_1TV = self.model(torch.tensor([prompt[n:]], device=mine.device), cache=self._cache(mine, n))
         self.pads.append(self.length - T)
         self.count, self._step = row + 1, None
-        return logits_1V
+        return logits_1TV[:, -1], n
 
-    def leave(self, row: int) -> None:
-        """End `row`. The last row takes its number, so that the rows in use stay the first ones."""
-        last = self.count - 1
+    def leave(self, row: int, tokens: list[int]) -> None:
+        """End `row`, whose tokens are or begin with those that it has read. The last row takes its number, so that the
+        rows in use stay the first ones."""
+        last, start = self.count - 1, self.pads[row]
+        self.known.keep(tokens[: self.length - start], self.block[:, :, row, :, start : self.length])
         if row != last:
             used = slice(self.pads[last], self.length)
             self.block[:, :, row, :, used] = self.block[:, :, last, :, used]
@@ -95,9 +102,13 @@ class SharedRows:
         filled = self.length - start
         if self.lean:
             return _WindowStep(self.model, window, filled, mask_BS)
-        cache = self.model.new_cache(self.count, 0)
+        return decode_step(self.model, self._cache(window, filled), mask_BS)
+
+    def _cache(self, window: Tensor, filled: int) -> KVCache:
+        """The cache whose memory is `window` (2, L, B, H_kv, S, d), of which so many columns are filled."""
+        cache = self.model.new_cache(window.shape[2], 0)
         cache.layers = [LayerCache(keys, values, filled) for keys, values in zip(*window, strict=True)]
-        return decode_step(self.model, cache, mask_BS)
+        return cache
 
 
 class _WindowStep(LeanStep):

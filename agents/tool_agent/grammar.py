@@ -7,11 +7,13 @@ weights: validity is no measure of the model.
 """
 
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import llguidance
-import llguidance.torch as masks
+import llguidance.numpy as masks
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,13 +28,15 @@ class CallGrammar:
     """The grammar for one tokenizer and one set of tools; `processor` masks the logits of one batched generation."""
 
     def __init__(self, codec: ChatCodec, tools: Sequence[Tool]) -> None:
-        self.codec, self.tools = codec, tuple(tools)
+        self.codec = codec
+        self.calls = bool(tools)  # whether a turn may be a call
+        self._arguments = {tool.name: tool.schema()["properties"] for tool in tools}
         self.tokenizer = llguidance.LLTokenizer(codec.tokenizer.to_str(), n_vocab=codec.vocab_size, eos_token=codec.end)
         free = torch.zeros(codec.vocab_size)
         free[[index for index in codec.special_ids if index != codec.end]] = -torch.inf
         first = torch.full((codec.vocab_size,), -torch.inf)
         first[codec.role_ids["assistant"]] = 0
-        if tools:  # without tools the role of a call is masked out, and no grammar is ever asked for
+        if self.calls:  # without tools the role of a call is masked out, and no grammar is ever asked for
             first[codec.role_ids["tool_call"]] = 0
         self.free, self.first = free, first
 
@@ -42,7 +46,7 @@ class CallGrammar:
 
     def matcher(self, conversation: Conversation) -> llguidance.LLMatcher:
         """What follows a call token by token: a valid call whose arguments come from `conversation`."""
-        schema = _schema(self.tools, conversation)
+        schema = _schema(self._arguments, conversation)
         grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT)
         return llguidance.LLMatcher(self.tokenizer, grammar)
 
@@ -55,6 +59,15 @@ class GrammarMasks:
         self._matchers: dict[int, llguidance.LLMatcher] = {}
         self._consumed: dict[int, int] = {}
         self._bits = masks.allocate_token_bitmask(1, grammar.codec.vocab_size)
+        self._building = threading.Lock()
+
+    def prepare(self, row: int) -> llguidance.LLMatcher:
+        """The row's matcher, built at the first call: some milliseconds, which another thread can spend beforehand."""
+        with self._building:
+            if row not in self._matchers:
+                self._matchers[row] = self._of.matcher(self._conversations[row])
+                self._consumed[row] = 1  # the role's token stands before the grammar
+            return self._matchers[row]
 
     def __call__(self, rows: Sequence[int], generated: list[list[int]], logits: Tensor) -> Tensor:
         """Logits (B, V) with -inf wherever the grammar does not allow the token."""
@@ -73,22 +86,20 @@ class GrammarMasks:
         return logits
 
     def _mask_call(self, row: int, written: list[int], logits_1V: Tensor) -> None:
-        if row not in self._matchers:
-            self._matchers[row] = self._of.matcher(self._conversations[row])
-            self._consumed[row] = 1  # the role's token stands before the grammar
-        matcher = self._matchers[row]
+        matcher = self.prepare(row)
         matcher.consume_tokens(written[self._consumed[row] :])
         self._consumed[row] = len(written)
-        masks.fill_next_token_bitmask(matcher, self._bits, 0)
-        masks.apply_token_bitmask_inplace(logits_1V, self._bits)
+        masks.fill_next_token_bitmask(matcher, self._bits)
+        allowed = np.unpackbits(self._bits.view(np.uint8), count=logits_1V.shape[1], bitorder="little")
+        logits_1V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_1V.device), -torch.inf)
 
 
-def _schema(tools: Sequence[Tool], conversation: Conversation) -> str:
+def _schema(tools: dict[str, dict[str, Any]], conversation: Conversation) -> str:
     """JSON schema of a call: one of the tools, with its arguments, made of what `conversation` says."""
     options = []
-    for tool in tools:
-        arguments = {name: _narrowed(field, conversation) for name, field in tool.schema()["properties"].items()}
-        options.append(_object({"name": {"const": tool.name}, "arguments": _object(arguments)}))
+    for tool, fields in tools.items():
+        arguments = {name: _narrowed(field, conversation) for name, field in fields.items()}
+        options.append(_object({"name": {"const": tool}, "arguments": _object(arguments)}))
     return json.dumps({"anyOf": options})
 
 
