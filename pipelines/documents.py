@@ -236,11 +236,12 @@ def serve(_: Summary) -> str:
     for at_once, level in found["concurrency"].items():
         batched, single = level["batched"], level["one_at_a_time"]
         rates = [f"{of['tokens_per_second']:.0f}" for of in (batched, single)]
-        spans = [(of["p50"], of["p95"]) for of in (batched["seconds_to_end"], single["seconds_to_end"])]
-        spans.append((batched["seconds_to_first_text"]["p50"], batched["seconds_to_first_text"]["p95"]))
-        times = " | ".join(f"{seconds:.2f}" for span in spans for seconds in span)
+        spans = [of["seconds_to_end"] for of in (batched, single)] + [batched["seconds_to_first_text"]]
+        times = " | ".join(
+            f"{of['p50']:.2f} | {of['p95']:.2f} ({of['p95_low']:.2f} to {of['p95_high']:.2f})" for of in spans
+        )
         rows.append(f"| {at_once} | {' | '.join(rates)} | {level['throughput_ratio']:.2f} | {times} |")
-    after = f"{found['requests']} hand-written tasks at each, {found['rows']} rows, {found['cores']} cores."
+    after = f"{found['requests']} questions in each round, {found['rows']} rows, {found['cores']} cores."
     return _table(columns, rows, "", after)
 
 

@@ -25,6 +25,10 @@ SHOWN = {
         "llmm/training/pretraining/verdict.py",
     }
 }
+MADE = {
+    next(iter(out)) if isinstance(out, dict) else out
+    for stage in STAGES.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])
+}  # fmt: skip
 EVALUATIONS = {"rag_eval": "llmm.training.rag.evaluation", "agent_eval": "agents.tool_agent.evaluation"}
 
 
@@ -43,12 +47,20 @@ def test_every_module_that_a_stage_imports_is_a_dependency(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_dependencies_exist_or_are_made_by_a_stage(stage):
-    made = {
-        next(iter(out)) if isinstance(out, dict) else out
-        for s in STAGES.values() for kind in ("outs", "metrics", "plots") for out in s.get(kind, [])
-    }  # fmt: skip
     for dep in STAGES[stage]["deps"]:
-        assert dep in made or (ROOT / dep).exists(), dep
+        assert dep in MADE or (ROOT / dep).exists(), dep
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_comes_from_elsewhere(stage):
+    """What a stage reads is code, phrasings and evaluation sets that people wrote, or another stage's output: no
+    weights that were not trained here."""
+    for dep in set(STAGES[stage]["deps"]) - MADE:
+        found = [ROOT / dep] if (ROOT / dep).is_file() else list((ROOT / dep).rglob("*"))
+        files = [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+        assert files, dep
+        written = {".py", ".yaml", ".txt", ".jsonl", ".md"}
+        assert {file.suffix for file in files} <= written and sum(file.stat().st_size for file in files) < 1 << 20, dep
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -108,6 +108,7 @@ class Engine:
         self._waiting: deque[Generation] = deque()
         self._changed = threading.Condition()  # guards what waits and whether it is closed
         self.closed = False  # also after a fault that ended it
+        self.steps = 0  # decoded so far
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -193,6 +194,7 @@ class Engine:
             if self._running[row].cancelled:
                 self._leave(row, Cancelled())
         if self._running:
+            self.steps += 1
             newest_B = torch.tensor([running.tokens[-1] for running in self._running], device=self._rows.block.device)
             self._draw(range(len(self._running)), self._rows.step(newest_B))
 

@@ -8,6 +8,7 @@ No server is asked anything twice, so that nothing is answered from memory.
 import contextlib
 import http.client
 import json
+import math
 import os
 import random
 import re
@@ -22,6 +23,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from agents.capstone.engine import ROWS
+from agents.capstone.quantiles import interval, quantile
 from agents.tool_agent.development import KINDS
 from agents.tool_agent.tasks import Maker
 from agents.tool_agent.values import collect_values
@@ -144,11 +146,14 @@ def ask(address: str, task: str) -> Answered:
     return Answered(first, time.perf_counter() - started, tokens)
 
 
-def _p50_p95(seconds: Sequence[float]) -> dict[str, float]:
-    if len(seconds) < 2:
-        return {name: round(sum(seconds), 4) for name in ("p50", "p95")}
-    at = statistics.quantiles(seconds, n=100, method="inclusive")
-    return {"p50": round(at[49], 4), "p95": round(at[94], 4)}
+def _p50_p95(seconds: Sequence[float]) -> dict[str, float | None] | None:
+    """Median and p95, with the interval of the p95 (None: too few answers to know that end); None where nobody had
+    to wait for anything."""
+    if not seconds:
+        return None
+    low, high = interval(seconds, 0.95)
+    found = {"p50": quantile(seconds, 0.5), "p95": quantile(seconds, 0.95), "p95_low": low, "p95_high": high}
+    return {name: round(value, 4) if math.isfinite(value) else None for name, value in found.items()}
 
 
 def render(result: dict[str, Any]) -> None:
@@ -156,16 +161,16 @@ def render(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("at once", "server", "tok/s", "answers/s", "first text p50", "p95", "whole p50", "p95"):
         table.add_column(column, justify="left" if column == "server" else "right")
     for at_once, level in result["concurrency"].items():
         for name, row in (("batched", level["batched"]), ("one by one", level["one_at_a_time"])):
-            first, whole = row["seconds_to_first_text"], row["seconds_to_end"]
-            times = (f"{seconds:.2f} s" for seconds in (first["p50"], first["p95"], whole["p50"], whole["p95"]))
+            both = (row["seconds_to_first_text"], row["seconds_to_end"])
+            times = (f"{of[name]:.2f} s" if of else "" for of in both for name in ("p50", "p95"))
             speed = (f"{row['tokens_per_second']:,.0f}", f"{row['requests_per_second']:.1f}")
             table.add_row(at_once, name, *speed, *times)
-    console = Console()
     console.print(table)
     ratios = ", ".join(f"{level['throughput_ratio']:.2f} at {n}" for n, level in result["concurrency"].items())
     console.print(f"batching answers so many times as much: {ratios} at once (median of {result['rounds']} rounds)")

@@ -33,7 +33,8 @@ def render(milestones: Sequence[Milestone]) -> str:
 def _entry(milestone: Milestone, name: str, record: Mapping[str, Any], timings: Mapping[str, Any]) -> list[str]:
     seeds = f" Seeds {', '.join(map(str, record['seeds']))}." if record["seeds"] else " Nothing in it is random."
     lines = [f"## {milestone.label}: {name.replace('_', ' ')}", ""]
-    lines += [f"- **Objective.** {record['objective']}", f"- **Setup.** {record['setup'].rstrip('.')}.{seeds}"]
+    setup = record["setup"].rstrip(".").removesuffix(seeds.rstrip(".")).rstrip(".")  # some setups name them as well
+    lines += [f"- **Objective.** {record['objective']}", f"- **Setup.** {setup}.{seeds}"]
     lines += [f"- **Found.** {record['found']}"]
     lines += [f"- **Negative.** {record['negative']}"] if record["negative"] else []
     lines += ["", f"![{name.replace('_', ' ')}]({record['figure']})", ""]
