@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help install repro ladder log test lint format ui plots clean
+.PHONY: help install repro serve ladder log test lint format ui plots clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ repro: $(READY)  ## from the text source to the evaluated assistant, then a summ
 	@$(if $(PRESET),llmm preset $(PRESET))
 	@dvc repro
 	@python -m pipelines.summary
+
+serve: repro  ## the same, where it is not done yet, and then the chat page
+	@llmm serve
 
 ladder: $(READY)  ## the milestones: experiments, then each check behind the one before it, then the board
 	@dvc repro llmm/ladder/dvc.yaml; code=$$?; llmm log; llmm status; exit $$code

@@ -57,10 +57,11 @@ class SharedRows:
         if known is not None:
             n = known.shape[-2]
             mine[..., :n, :] = known[:, :, None]
-        logits_1TV = self.model(torch.tensor([prompt[n:]], device=mine.device), cache=self._cache(mine, n))
+        ids_1T = torch.tensor([prompt[n:]], device=mine.device)
+        last_1D = self.model.model(ids_1T, None, self._cache(mine, n))[:, -1]
         self.pads.append(self.length - T)
         self.count, self._step = row + 1, None
-        return logits_1TV[:, -1], n
+        return self.model.lm_head(last_1D), n
 
     def leave(self, row: int, tokens: list[int]) -> None:
         """End `row`, whose tokens are or begin with those that it has read. The last row takes its number, so that the
