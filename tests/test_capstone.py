@@ -53,7 +53,7 @@ def test_the_reference_meets_the_criterion(criterion: Criterion) -> None:
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 costs = st.floats(0.01, 10)
-lengths = st.lists(st.integers(1, 9), min_size=1, max_size=12)
+several = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 
 @given(costs, costs, st.integers(1, 200))
@@ -81,7 +81,7 @@ def test_two_numbers_of_rows_tell_the_law(fixed: float, per_row: float) -> None:
     assert fit(rows, [step_seconds(n, fixed, per_row) for n in rows]) == pytest.approx((fixed, per_row), rel=1e-6)
 
 
-@given(lengths, st.integers(1, 5))
+@given(several, st.integers(1, 5))
 def test_continuous_batches_are_near_the_best_schedule(lengths: list[int], rows: int) -> None:
     steps = steps_continuous(lengths, rows)
     least = max(math.ceil(sum(lengths) / rows), max(lengths))
@@ -105,14 +105,19 @@ def test_the_longest_of_a_batch(rows: int) -> None:
 
 
 def test_as_many_are_there_as_come_while_one_is_there() -> None:
+    """Little's law on one course of events, (2.1): how many are there, step by step, against the server's stays."""
     rng = random.Random(0)
     arrivals = sorted(rng.uniform(0, 100) for _ in range(40))
-    stays = serve(arrivals, [rng.randint(1, 9) for _ in arrivals], 2, 0.5, 0.1)
-    moments = sorted([(t, 1) for t in arrivals] + [(t + stay, -1) for t, stay in zip(arrivals, stays, strict=True)])
-    area, there, before = 0.0, 0, 0.0
-    for moment, change in moments:
-        area, before, there = area + there * (moment - before), moment, there + change
-    assert area == pytest.approx(stays.sum())  # Little's law on any course of events, (2.1)
+    tokens = [rng.randint(1, 9) for _ in arrivals]
+    left, now, area = list(tokens), 0.0, 0.0
+    while any(left):
+        running = [i for i in range(40) if left[i] and arrivals[i] <= now][:2]
+        end = now + 0.5 + 0.1 * len(running) if running else min(t for t, n in zip(arrivals, left, strict=True) if n)
+        area += sum(max(0.0, end - max(now, arrivals[i])) for i in range(40) if left[i])
+        for i in running:
+            left[i] -= 1
+        now = end
+    assert area == pytest.approx(serve(arrivals, tokens, 2, 0.5, 0.1).sum())
 
 
 def test_nobody_is_counted_who_was_sent_away() -> None:

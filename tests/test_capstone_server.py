@@ -267,6 +267,25 @@ def test_when_the_engine_fails_nobody_waits_for_ever(monkeypatch: pytest.MonkeyP
         assert engine.closed
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_while_prompts_are_read_ends_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(small("lean"), 3) as engine:
+        go_on = threading.Event()
+        made = [engine.submit(Request([1], 9, processor=at_token(0, lambda: go_on.wait(PATIENCE))))]
+        made += [engine.submit(Request([n], 9)) for n in range(4)]
+
+        def no_memory(prompt: list[int]) -> tuple[Tensor, int]:
+            raise MemoryError
+
+        monkeypatch.setattr(engine._rows, "join", no_memory)
+        go_on.set()
+        for generation in made:
+            with pytest.raises(MemoryError):
+                generation.result()
+        engine.join()
+        assert engine.closed
+
+
 texts = st.text(st.sampled_from("ab é☃🙂\n")) | st.text(max_size=12)
 
 

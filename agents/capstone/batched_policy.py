@@ -1,5 +1,6 @@
 """The assistant's turns through the engine: an ordinary agent loop in a thread, while all loops share the batch."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
@@ -65,7 +66,8 @@ class BatchedPolicy:
         if self._cancelled.is_set():  # perhaps before there was a generation to cancel
             generation.cancel()
         if self.grammar.calls:
-            masks.prepare(0)  # while the engine reads the prompt
+            with contextlib.suppress(Exception):  # a fault shows where a call is written, and there may be none
+                masks.prepare(0)  # while the engine reads the prompt
         self.read += len(request.prompt)
         tokens: list[int] = []
         text = TextStream(self.codec.tokenizer, self.stop)

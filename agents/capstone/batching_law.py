@@ -30,8 +30,8 @@ def most_speedup(fixed: float, per_row: float) -> float:
 
 def rows_for(share: float, fixed: float, per_row: float) -> float:
     """Rows at which `share` of `most_speedup` is reached, (1.3). Raises ValueError for a share of 1 or more."""
-    if not 0 < share < 1:
-        raise ValueError(f"share = {share:g}: expected more than 0 and less than 1")
+    if not 0 < share < 1 or per_row <= 0:
+        raise ValueError(f"the share {share:g} where a row costs {per_row:g} s: expected one of 0 to 1, and a cost")
     return share / (1 - share) * fixed / per_row
 
 
@@ -56,7 +56,9 @@ def steps_continuous(lengths: Sequence[int], rows: int) -> int:
 
 def expected_longest(rows: int, stop: float) -> float:
     """Mean length of the longest of `rows` answers, each of whose tokens is the last with probability `stop`.
-    Equation (1.6)."""
+    Equation (1.6). Raises ValueError where no token ever is."""
+    if stop <= 0:
+        raise ValueError(f"stop = {stop:g}: answers without end have no mean length")
     total, step = 0.0, 0
     while (missing := -np.expm1(rows * np.log1p(-((1 - stop) ** step))) if step else 1.0) > 1e-16:
         total, step = total + missing, step + 1

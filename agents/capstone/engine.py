@@ -66,7 +66,7 @@ class Generation:
             yield token
 
     def result(self) -> list[int]:
-        """All tokens, at the end. Raises as the iteration does."""
+        """All tokens that nobody has taken yet, at the end; to be asked for once. Raises as the iteration does."""
         return list(self)
 
     def cancel(self) -> None:
@@ -157,6 +157,7 @@ class Engine:
         failure: BaseException = EngineClosed()
         try:
             while self._wait():
+                self._drop()
                 self._admit()
                 self._advance()
         except BaseException as error:  # a fault of ours, or no memory: nobody may wait for ever
@@ -176,23 +177,29 @@ class Engine:
             self._changed.wait_for(lambda: self.closed or self._waiting or self._running)
             return not self.closed
 
-    def _admit(self) -> None:
-        """Let those that wait longest join, as many as rows are free, and drop those that have gone."""
+    def _drop(self) -> None:
+        """End those that were cancelled, running or waiting."""
+        for row in reversed(range(len(self._running))):
+            if self._running[row].cancelled:
+                self._leave(row, Cancelled())
         with self._changed:
             for generation in [waiting for waiting in self._waiting if waiting.cancelled]:
                 self._waiting.remove(generation)
                 generation.end(Cancelled())
-            joining = [self._waiting.popleft() for _ in range(min(self._rows.free, len(self._waiting)))]
-        for generation in joining:
-            self._running.append(generation)
+
+    def _admit(self) -> None:
+        """Let those that wait longest join while rows are free; whoever comes meanwhile waits for the next step."""
+        for _ in range(len(self._waiting)):
+            with self._changed:  # at any moment a request is in one of the two lists: a fault of ours ends them all
+                if not self._rows.free or not self._waiting:
+                    return
+                self._running.append(self._waiting.popleft())
+            generation = self._running[-1]
             logits_1V, generation.cached = self._rows.join(generation.request.prompt)
             self._draw([len(self._running) - 1], logits_1V)
 
     def _advance(self) -> None:
-        """One token for every running request that has not been cancelled."""
-        for row in reversed(range(len(self._running))):
-            if self._running[row].cancelled:
-                self._leave(row, Cancelled())
+        """One token for every running request."""
         if self._running:
             self.steps += 1
             newest_B = torch.tensor([running.tokens[-1] for running in self._running], device=self._rows.block.device)

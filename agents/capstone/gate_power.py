@@ -23,7 +23,9 @@ def critical(n: int, level: float) -> NDArray[np.int64]:
 
 
 def power(n: int, lost: float, won: float, level: float) -> float:
-    """Probability that the test of `n` items falls below `level`. Equation (5.2)."""
+    """Probability that the test of `n` items falls below `level`, (5.2). Raises ValueError for shares above 1."""
+    if not 0 <= lost + won <= 1:
+        raise ValueError(f"{lost:g} lost and {won:g} won: more than all items")
     churn, changed = lost + won, np.arange(n + 1)
     if churn == 0:
         return 0.0

@@ -25,8 +25,8 @@ class PrefixCache:
         sequence = tuple(tokens)
         if len(sequence) > self.most_tokens or any(kept[: len(sequence)] == sequence for kept in self._kept):
             return
-        for kept in [kept for kept in self._kept if sequence[: len(kept)] == kept]:
-            self._forget(kept)
+        for beginning in [kept for kept in self._kept if sequence[: len(kept)] == kept]:
+            self._forget(beginning)
         self._kept[sequence] = block.clone()
         self.tokens += len(sequence)
         while self.tokens > self.most_tokens:
@@ -35,7 +35,7 @@ class PrefixCache:
     def longest(self, tokens: Sequence[int]) -> Tensor | None:
         """Keys and values (2, L, H_kv, n, d) of the first n `tokens`, for the largest n that is known; None for 0."""
         sequence, most, found = tuple(tokens), 0, None
-        for kept in self._kept:
+        for kept in reversed(self._kept):  # of those that share as much, the one that was used last
             shared = _shared(kept, sequence)
             if shared > most:
                 most, found = shared, kept

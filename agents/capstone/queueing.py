@@ -58,7 +58,12 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def sojourn_quantile(q: float, rate: float, service_rate: float) -> float:
-    """Seconds within which the share `q` of requests is through, with one row and exponential times. Equation (2.6)."""
+    """Seconds within which the share `q` of requests is through, with one row and exponential times. Equation (2.6).
+
+    Raises ValueError where more comes than is done.
+    """
+    if rate >= service_rate:
+        raise ValueError(f"{rate:g} come a second and {service_rate:g} are done: the queue grows without end")
     return -math.log1p(-q) / (service_rate - rate)
 
 
