@@ -121,10 +121,12 @@ class FinetuneParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     trained_tokens: Literal["all", "special"]
     muon_lr: Positive
+    muon_momentum: Annotated[float, Field(ge=0, lt=1)]
     adamw_lr: Positive
+    decision_weight: Positive
     warmup_steps: CountOrZero
     steps: Count
-    batch_tokens: Count
+    batch_size: Count
     checkpoint_every: Count
     seq_len: Annotated[int, Field(ge=32)]
     dtype: Literal["auto", "float32", "bfloat16"]

@@ -39,7 +39,7 @@ def main(params: Params) -> dict[str, Any]:
     print(f"finetune: {len(train)} conversations: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
 
     codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
-    examples = encode([messages for _, messages in train], codec, recipe.seq_len)
+    examples = encode([messages for _, messages in train], codec, recipe.seq_len, recipe.decision_weight)
     val_examples = {
         kind: encode([m for k, m in val if k == kind], codec, recipe.seq_len) for kind in sorted({k for k, _ in val})
     }
@@ -64,9 +64,9 @@ def main(params: Params) -> dict[str, Any]:
     write_json(
         paths.METRICS / "finetune.json",
         {
-            "val_loss": round(mean_loss(run.model, every_val, recipe.batch_tokens), 4),
+            "val_loss": round(mean_loss(run.model, every_val, recipe.batch_size, recipe.seq_len), 4),
             "val_loss_by_kind": {
-                kind: round(mean_loss(run.model, found, recipe.batch_tokens), 4)
+                kind: round(mean_loss(run.model, found, recipe.batch_size, recipe.seq_len), 4)
                 for kind, found in val_examples.items()
                 if found
             },

@@ -143,8 +143,8 @@ def test_conversations_are_executed_and_answers_follow_from_the_results() -> Non
                 assert result.role == "tool_result" and result.text == tools.call(call.text).text
                 if one.kind in ("calculator", "python") and not result.text.startswith(ERROR):
                     assert result.text in messages[-1].text
-        ids, written = codec().example(messages)
-        assert len(ids) == len(written) and any(written) and not all(written)
+        ids, weights = codec().example(messages)
+        assert len(ids) == len(weights) and any(weights) and not all(weights)
 
 
 def test_the_same_seed_makes_the_same_data() -> None:

@@ -394,8 +394,8 @@ def tuned() -> GPT:
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * (1 - step / 200)
         optimizer.zero_grad()
-        for ids, written in examples:
-            taught = torch.tensor(written[1:])
+        for ids, weights in examples:
+            taught = torch.tensor(weights[1:]) > 0
             hidden_TD = model.hidden(torch.tensor([ids[:-1]]))[0]
             model.loss(hidden_TD[taught], torch.tensor(ids[1:])[taught]).backward()
         optimizer.step()

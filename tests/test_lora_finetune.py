@@ -1,5 +1,6 @@
 """Fine-tuning: the data, the loss mask, peft on our GPT, the adapter in other programs' hands, resuming."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -19,9 +20,10 @@ from llmm.training.lora.chat import Message, passages_text
 from llmm.training.lora.dataset import Example, batches, collate, encode
 from llmm.training.lora.finetune import finetune, mean_loss
 from llmm.training.lora.instructions import NOT_THERE, is_right, make_instructions
+from llmm.training.lora.packing import NONE, batches_in_order, collate_windows, pack, packed_batches
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
-from llmm.transformers.gpt import save_gpt
+from llmm.transformers.gpt import GPT, save_gpt
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, gpt
 
 IDS = torch.tensor([[3, 40, 41, 2, 4, 50, 51, 2], [7, 60, 61, 62, 2, 8, 70, 2]])
@@ -31,7 +33,8 @@ RECIPE = load_params().finetune.model_copy(
         "alpha": 4.0,
         "steps": 12,
         "warmup_steps": 2,
-        "batch_tokens": 200,
+        "batch_size": 4,
+        "seq_len": 64,
         "checkpoint_every": 5,
         "muon_lr": 0.02,
         "adamw_lr": 0.02,
@@ -68,23 +71,137 @@ def test_the_loss_counts_what_the_model_writes_and_nothing_else() -> None:
         Message("assistant", "ok"),
     ]
     example = Example(*codec().example(conversation))
-    learned = [token for token, written in zip(example.ids, example.written, strict=True) if written]
+    learned = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
     assert learned == [*codec().turn(conversation[1]), *codec().turn(conversation[3])]
-    batch = collate([example, *examples(2)], pad=1)
+    padded = collate([example, *examples(2)], pad=1)
     model = gpt()
-    logits_BTV = model(batch.ids_BT)
-    expected = F.cross_entropy(logits_BTV.flatten(0, 1)[batch.positions], batch.targets)
+    logits_BTV = model(padded.ids_BT)
+    expected = F.cross_entropy(logits_BTV.flatten(0, 1)[padded.positions], padded.targets)
+    packed = collate_windows([[example, *examples(2)]], 2, 128, pad=1)
     wrapped = attach_lora(gpt(), 4, 4.0, 0.0, 0)
-    assert torch.allclose(finetuning._loss(wrapped, batch), expected, atol=1e-6)
+    assert torch.allclose(finetuning._loss(wrapped, packed), expected, atol=1e-6)
+
+
+def test_what_the_model_decides_counts_more_than_what_it_repeats() -> None:
+    conversation = [
+        Message("user", "hi"),
+        Message("tool_call", "{}"),
+        Message("tool_result", "3"),
+        Message("assistant", "ok"),
+        Message("user", "thanks"),
+        Message("assistant", "welcome"),
+    ]
+    ids, weights = codec().example(conversation, 3.0)
+    turns = [codec().turn(message) for message in conversation]
+    counts = [0.0, 3.0, 0.0, 1.0, 0.0, 3.0]
+    assert ids == [token for turn in turns for token in turn]
+    assert weights == [count for turn, count in zip(turns, counts, strict=True) for _ in turn]
+
+    batch = collate_windows([[Example(ids, weights)]], 1, 64, pad=1)
+    model = gpt()
+    logits_TV = model(torch.tensor([ids[:-1]]))[0]
+    nats = F.cross_entropy(logits_TV, torch.tensor(ids[1:]), reduction="none")
+    weight = torch.tensor(weights[1:])
+    found = model.loss(model.hidden(batch.ids_BT).flatten(0, 1)[batch.positions], batch.targets, batch.weights)
+    assert torch.allclose(found, (nats * weight).sum() / weight.sum(), atol=1e-6)
+    assert not torch.allclose(found, nats[weight > 0].mean(), atol=1e-3)
+
+
+def of_many_lengths(count: int = 300) -> list[Example]:
+    """Examples of many lengths, no two alike."""
+    rng = random.Random(1)
+    return [
+        Example(
+            [3, *(rng.randrange(20, 100) for _ in range(length)), 2],
+            [0.0] * (length // 2) + [1.0] * (length + 2 - length // 2),
+        )
+        for length in rng.choices(range(5, 120), k=count)
+    ]
+
+
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_packed_conversations_are_as_if_each_stood_alone(positions: Literal["rope", "learned"]) -> None:
+    config = dataclasses.replace(gpt().config, positions=positions, context_len=256)
+    model = GPT(config).double()
+    model.init_weights(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    window = of_many_lengths(4)
+    batch = collate_windows([window[:1], window], 3, 256, pad=1)
+    hidden_BTD = model.hidden(batch.ids_BT, documents_BT=batch.documents_BT)
+    start = 0
+    for example in window:
+        alone = model.hidden(torch.tensor([example.ids[:-1]]))[0]
+        end = start + len(example.ids) - 1
+        assert (hidden_BTD[1, start:end] - alone).abs().max() <= 1e-12
+        start = end
+    together = model.hidden(batch.ids_BT)  # without the documents' numbers
+    assert (together[1, :start] - hidden_BTD[1, :start]).abs().max() > 1e-3
+    assert hidden_BTD.isfinite().all()  # padding, too
+
+
+def test_packed_and_padded_batches_have_one_loss_and_one_gradient() -> None:
+    data = of_many_lengths(12)
+    padded, [packed] = collate(data, pad=1), batches_in_order(data, 12, 128, 1)
+    grads = []
+    for batch, documents in ((padded, None), (packed, packed.documents_BT)):
+        model = gpt().double()
+        hidden_BTD = model.hidden(batch.ids_BT, documents_BT=documents)
+        loss = model.loss(hidden_BTD.flatten(0, 1)[batch.positions], batch.targets)
+        loss.backward()
+        grads.append((loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (first, by_padded), (second, by_packed) = grads
+    assert abs(first - second) <= 1e-12
+    for name, gradient in by_padded.items():
+        assert (by_packed[name] - gradient).abs().max() <= 1e-12, name
+
+
+def test_the_attention_of_a_compiled_step_is_the_kernel_s_with_a_mask_and_without() -> None:
+    from llmm.transformers.attention.attend import _in_two_halves
+
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, heads, 17, 8, generator=generator, dtype=torch.float64) for heads in (4, 2, 2))
+    documents = torch.tensor([[0] * 5 + [1] * 12, [0] * 16 + [1]])
+    causal = torch.ones(17, 17, dtype=torch.bool).tril()
+    mask = (documents[:, None, :, None] == documents[:, None, None, :]) & causal
+    for wanted in (None, mask):
+        kernel = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=wanted, is_causal=wanted is None, enable_gqa=True
+        )
+        assert (_in_two_halves(query, key, value, wanted) - kernel).abs().max() <= 1e-12
+
+
+def test_windows_hold_every_example_once_an_epoch_and_hardly_any_padding() -> None:
+    data = of_many_lengths()
+    windows = list(pack(data, 128))
+    assert sorted(id(one) for window in windows for one in window) == sorted(map(id, data))
+    inputs = [sum(len(one.ids) - 1 for one in window) for window in windows]
+    assert max(inputs) <= 128 and sum(inputs) > 0.95 * 128 * len(inputs)
+    stream, seen = packed_batches(data, 4, 128, 1, 0), 0
+    while seen < sum(inputs):
+        batch = next(stream)
+        assert batch.ids_BT.shape == (4, 128) and (batch.ids_BT[batch.documents_BT == NONE] == 1).all()
+        seen += batch.tokens
+    with pytest.raises(ValueError, match="does not fit"):
+        list(pack([Example([3] * 130, [0.0] * 130)], 128))
+
+
+def test_no_example_waits_for_the_end_of_the_stream() -> None:
+    lengths = [20] * 40 + [100] * 400  # a window of 128 takes a long one and at most one short one
+    data = [Example([3] * length, [1.0] * length) for length in random.Random(0).sample(lengths, len(lengths))]
+    at = {id(one): i for i, one in enumerate(data)}
+    order = [at[id(one)] for window in pack(data, 128) for one in window]
+    assert max(abs(place - i) for place, i in enumerate(order)) < 256
 
 
 def test_batches_hold_every_example_once_an_epoch_and_little_padding() -> None:
     many = [
-        Example([3, *[40] * length, 2], [False] * (length + 2))
+        Example([3, *[40] * length, 2], [0.0] * (length + 2))
         for length in random.Random(1).choices(range(5, 200), k=300)
     ]
     for one in many:
-        one.written[-1] = True
+        one.weights[-1] = 1.0
     seen, padded, stream = 0, 0, batches(many, 800, 1, 0)
     while seen < len(many):
         batch = next(stream)
@@ -97,7 +214,7 @@ def test_batches_hold_every_example_once_an_epoch_and_little_padding() -> None:
 
 def test_short_conversations_come_in_many_batches_and_not_in_a_few_of_their_own() -> None:
     lengths = [10] * 20 + random.Random(1).choices(range(50, 200), k=180)
-    many = [Example([3, *[40] * length, 2], [False] * (length + 1) + [True]) for length in lengths]
+    many = [Example([3, *[40] * length, 2], [0.0] * (length + 1) + [1.0]) for length in lengths]
     stream, seen, with_short, total = batches(many, 800, 1, 0), 0, 0, 0
     while seen < len(many):
         batch = next(stream)
@@ -228,9 +345,9 @@ def test_finetuning_learns_and_leaves_the_base_as_it_was() -> None:
     base = gpt()
     before = {name: value.clone() for name, value in base.state_dict().items()}
     data = examples()
-    start = mean_loss(attach_lora(gpt(), 4, 4.0, 0.0, 0), data, 200)
+    start = mean_loss(attach_lora(gpt(), 4, 4.0, 0.0, 0), data, 4, 64)
     run = finetune(base, RECIPE.model_copy(update={"steps": 40}), data, data, 0)
-    assert mean_loss(run.model, data, 200) < 0.6 * start
+    assert mean_loss(run.model, data, 4, 64) < 0.6 * start
     after = run.model.get_base_model().state_dict()
     for name, value in before.items():
         found = next(after[k] for k in after if k.replace(".base_layer", "").replace("token_adapter.", "") == name)

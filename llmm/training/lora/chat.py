@@ -71,15 +71,23 @@ class ChatCodec:
         """Token ids of a conversation, ready for the model's next turn."""
         return [token for message in conversation for token in self.turn(message)]
 
-    def example(self, conversation: Conversation) -> tuple[list[int], list[bool]]:
-        """Token ids and, for each, whether the model writes it (and so learns it)."""
+    def example(self, conversation: Conversation, decision_weight: float = 1.0) -> tuple[list[int], list[float]]:
+        """Token ids and, for each, what it counts in the loss: 0 where the model does not write it, else 1.
+
+        `decision_weight` where the model answers or acts on its own: everywhere but in an answer that follows a tool's
+        result, most of which is that result again.
+        """
         ids: list[int] = []
-        written: list[bool] = []
+        weights: list[float] = []
+        before: Role | None = None
         for message in conversation:
             turn = self.turn(message)
+            restated = before == "tool_result" and message.role == "assistant"
+            weight = (1.0 if restated else decision_weight) if message.role in MODEL_ROLES else 0.0
             ids += turn
-            written += [message.role in MODEL_ROLES] * len(turn)
-        return ids, written
+            weights += [weight] * len(turn)
+            before = message.role
+        return ids, weights
 
     def read_turn(self, generated: Sequence[int]) -> Message | None:
         """The turn in `generated`, or None where it does not start with a role of the model or is not ended."""

@@ -1,4 +1,4 @@
-"""Conversations as padded batches of equal lengths, with a mask of what the model is to learn."""
+"""Conversations as examples that say what of them the model is to learn, and as padded batches."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ POOL = 4  # batches that are sorted by length together
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids and, for each, whether the model writes it."""
+    """Token ids and, for each, what it counts in the loss: nothing where somebody else writes it."""
 
     ids: list[int]
-    written: list[bool]
+    weights: list[float]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,11 @@ class Batch:
         return self.ids_BT.numel()
 
 
-def encode(conversations: Sequence[Conversation], codec: ChatCodec, seq_len: int) -> list[Example]:
-    """Examples of at most `seq_len` tokens; longer conversations are left out."""
-    examples = (Example(*codec.example(conversation)) for conversation in conversations)
+def encode(
+    conversations: Sequence[Conversation], codec: ChatCodec, seq_len: int, decision_weight: float = 1.0
+) -> list[Example]:
+    """Examples of at most `seq_len` tokens, longer conversations left out; weights as in `ChatCodec.example`."""
+    examples = (Example(*codec.example(conversation, decision_weight)) for conversation in conversations)
     return [example for example in examples if len(example.ids) <= seq_len]
 
 
@@ -48,7 +50,7 @@ def collate(examples: Sequence[Example], pad: int) -> Batch:
     for row, example in enumerate(examples):
         ids_BT[row, : len(example.ids) - 1] = torch.tensor(example.ids[:-1])
         for t in range(1, len(example.ids)):
-            if example.written[t]:
+            if example.weights[t]:
                 positions.append(row * width + t - 1)
                 targets.append(example.ids[t])
     return Batch(ids_BT, torch.tensor(positions), torch.tensor(targets))

@@ -6,8 +6,8 @@ strong ones.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from llmm.device import pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW, Muon
-from llmm.foundations.optimizers.schedules import cosine, set_learning_rates
+from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_stable_decay
 from llmm.params import FinetuneParams
 from llmm.training.lora.adapter import attach_lora
-from llmm.training.lora.dataset import Batch, Example, batches, collate, split_by_tokens
+from llmm.training.lora.dataset import Example
+from llmm.training.lora.packing import PackedBatch, batches_in_order, packed_batches
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
 from llmm.training.pretraining.recipe import ORTHOGONALISATION, compiler_found
@@ -68,14 +69,15 @@ def finetune(
             optimizer.load_state_dict(saved)
         run.first_step, run.curve, run.losses, run.tokens = (state[k] for k in ("step", "curve", "losses", "tokens"))
     glance = val[:: max(1, len(val) // 200)]
-    stream = islice(batches(train, recipe.batch_tokens, PAD, seed), run.first_step, recipe.steps)
+    batches = packed_batches(train, recipe.batch_size, recipe.seq_len, PAD, seed)
+    stream = islice(batches, run.first_step, recipe.steps)
     run.model.train()
     with Progress("finetune", recipe.steps, run.first_step) as progress:
         if run.first_step:
             progress.say(f"going on from the checkpoint of step {run.first_step}")
         for done, batch in enumerate(stream, run.first_step + 1):
             torch.manual_seed(seed * 1_000_003 + done)  # of dropout
-            share = cosine(done - 1, recipe.steps, recipe.warmup_steps)
+            share = warmup_stable_decay(done - 1, recipe.steps, recipe.warmup_steps, 1.0)  # the fall begins at once
             set_learning_rates(optimizers, (recipe.muon_lr, recipe.adamw_lr), share)
             loss = _step(run.model, batch, optimizers, dtype)
             if not math.isfinite(loss):
@@ -88,7 +90,7 @@ def finetune(
             progress.update(done, batch.tokens, {"loss": loss})
             if done * _CURVE_ROWS // recipe.steps != (done - 1) * _CURVE_ROWS // recipe.steps:
                 row = {"step": done, "tokens": run.tokens, "train_loss": sum(run.losses) / len(run.losses)}
-                row["val_loss"] = mean_loss(run.model, glance, recipe.batch_tokens)
+                row["val_loss"] = mean_loss(run.model, glance, recipe.batch_size, recipe.seq_len, dtype)
                 run.curve.append({key: round(value, 6) for key, value in row.items()})
                 run.losses = []
             if checkpoints is not None and done % recipe.checkpoint_every == 0 and done < recipe.steps:
@@ -101,29 +103,26 @@ def finetune(
     return run
 
 
-def mean_loss(model: Any, examples: Sequence[Example], batch_tokens: int) -> float:
-    """Nats per token that the model writes, over all `examples`."""
+def mean_loss(
+    model: Any, examples: Sequence[Example], batch_size: int, seq_len: int, dtype: torch.dtype = torch.float32
+) -> float:
+    """Nats per token that the model writes, over all `examples`, in windows of `seq_len`; every token counts alike."""
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
-        for batch in _in_order(examples, batch_tokens):
-            total += _loss(model, batch).item() * len(batch.targets)
+        for batch in batches_in_order(examples, batch_size, seq_len, PAD):
+            alike = replace(batch, weights=torch.ones_like(batch.weights))
+            total += _loss(model, alike, dtype).item() * len(batch.targets)
             count += len(batch.targets)
     model.train(was_training)
     return total / max(1, count)
 
 
-def _in_order(examples: Sequence[Example], batch_tokens: int) -> Iterator[Batch]:
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids))
-    for group in split_by_tokens([(i, len(examples[i].ids)) for i in order], batch_tokens):
-        yield collate([examples[i] for i in group], PAD)
-
-
 def _compile_parts(gpt: GPT) -> None:
-    """Compile block and loss, in place, for batches of many shapes; the whole model as one graph takes longer to."""
+    """Compile block and loss, in place: the whole model as one graph takes longer to compile and is no faster."""
     for block in gpt.model.layers:
-        block.compile(dynamic=True)
+        block.compile(dynamic=False)
     gpt.loss = torch.compile(gpt.loss, dynamic=True)  # type: ignore[method-assign]
 
 
@@ -131,12 +130,12 @@ def _optimizers(trained: dict[str, torch.nn.Parameter], recipe: FinetuneParams, 
     matrices = [p for name, p in trained.items() if ".lora_" in name]
     tokens = [p for name, p in trained.items() if ".lora_" not in name]
     return [
-        Muon(matrices, recipe.muon_lr, **ORTHOGONALISATION, dtype=dtype),
+        Muon(matrices, recipe.muon_lr, recipe.muon_momentum, **ORTHOGONALISATION, dtype=dtype),
         AdamW(tokens, recipe.adamw_lr),
     ]
 
 
-def _step(model: Any, batch: Batch, optimizers: list[Optimizer], dtype: torch.dtype) -> float:
+def _step(model: Any, batch: PackedBatch, optimizers: list[Optimizer], dtype: torch.dtype) -> float:
     loss = _loss(model, batch, dtype)
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0, foreach=True)
@@ -146,8 +145,9 @@ def _step(model: Any, batch: Batch, optimizers: list[Optimizer], dtype: torch.dt
     return loss.item()
 
 
-def _loss(model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
+def _loss(model: Any, batch: PackedBatch, dtype: torch.dtype = torch.float32) -> Tensor:
     """Cross-entropy at the counted positions; the LM head is computed for those alone."""
     gpt = model.get_base_model()
     with precision(dtype, batch.ids_BT.device):
-        return gpt.loss(gpt.hidden(batch.ids_BT).flatten(0, 1)[batch.positions], batch.targets)
+        hidden_BTD = gpt.hidden(batch.ids_BT, documents_BT=batch.documents_BT)
+        return gpt.loss(hidden_BTD.flatten(0, 1)[batch.positions], batch.targets, batch.weights)

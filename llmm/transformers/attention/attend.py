@@ -13,14 +13,14 @@ _SHORT = 512  # tokens; up to here the T × T scores of a compiled training step
 def attend(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tensor | None = None) -> Tensor:
     """The values (B, H, T, d) mixed by attention; keys and values may have fewer heads, H_kv dividing H.
 
-    `mask` is True where a query may look at a key, (B, 1, T, S); None is causal attention over T = S tokens. Short
-    windows in bfloat16 that are being compiled for a CPU take the formula in two halves, which is then more than twice
-    as fast, forward and backward; everything else takes torch's tiled kernel.
+    `mask` is True where a query may look at a key, (B, 1, T, S), never at a later one; None is causal attention over
+    T = S tokens. Short windows in bfloat16 that are being compiled for a CPU take the formula in two halves, which is
+    then faster than torch's tiled kernel, forward and backward, more than twice without a mask; all else takes that.
     """
     T = query_BHTd.shape[2]
     on_cpu_in_bfloat16 = query_BHTd.device.type == "cpu" and value_BHTd.dtype == torch.bfloat16
-    if torch.compiler.is_compiling() and on_cpu_in_bfloat16 and mask is None and 1 < T <= _SHORT:
-        return _in_two_halves(query_BHTd, key_BHTd, value_BHTd)
+    if torch.compiler.is_compiling() and on_cpu_in_bfloat16 and key_BHTd.shape[2] == T and 1 < T <= _SHORT:
+        return _in_two_halves(query_BHTd, key_BHTd, value_BHTd, mask)
     causal = False
     if mask is None and T > 1:  # a branch: where torch.compile keeps T symbolic, `T > 1` is no bool
         causal = True
@@ -34,7 +34,7 @@ def attend(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tenso
     )
 
 
-def _in_two_halves(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor) -> Tensor:
+def _in_two_halves(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tensor | None = None) -> Tensor:
     """Causal attention by the formula, sums and softmax in float32 at least.
 
     The first half of the queries looks at the first half of the keys alone, which spares a quarter of the scores.
@@ -49,7 +49,7 @@ def _in_two_halves(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor) -> 
     for start, end in ((0, T // 2), (T // 2, T)):
         scores_BHtS = query_BHTd[:, :, start:end] @ key_BHTd[:, :, :end].mT
         scores_BHtS = scores_BHtS.to(torch.promote_types(scores_BHtS.dtype, torch.float32))
-        later_tS = positions[:end] > positions[start:end, None]
-        weights_BHtS = scores_BHtS.masked_fill(later_tS, float("-inf")).softmax(-1)
+        hidden = positions[:end] > positions[start:end, None] if mask is None else ~mask[..., start:end, :end]
+        weights_BHtS = scores_BHtS.masked_fill(hidden, float("-inf")).softmax(-1)
         mixed.append(weights_BHtS.to(value_BHTd.dtype) @ value_BHTd[:, :, :end])
     return torch.cat(mixed, dim=2)

@@ -332,10 +332,14 @@ def core_attend_error() -> float:
     mask |= torch.eye(9, dtype=torch.bool)
     hidden = torch.zeros(2, 1, 9, 9, dtype=torch.float64).masked_fill(~mask, -math.inf)
     masked = attention(query, key, value, hidden)[0]
+    earlier = mask & torch.ones(9, 9, dtype=torch.bool).tril()
+    hidden = torch.zeros(2, 1, 9, 9, dtype=torch.float64).masked_fill(~earlier, -math.inf)
+    masked_earlier = attention(query, key, value, hidden)[0]
     return max(
         _largest(attend(query, key, value), wanted),
         _largest(_in_two_halves(query, key, value), wanted),
         _largest(attend(query, key, value, mask), masked),
+        _largest(_in_two_halves(query, key, value, earlier), masked_earlier),
     )
 
 

@@ -39,14 +39,22 @@ class Decoder(nn.Module):
         last = config.norm_placement != "post"  # there every block ends with a norm
         self.norm = _norm(config)() if last else nn.Identity()
 
-    def forward(self, ids_BT: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """See `GPT.forward`."""
+    def forward(
+        self,
+        ids_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        documents_BT: Tensor | None = None,
+    ) -> Tensor:
+        """See `GPT.forward` and `GPT.hidden`."""
         past = cache.length if cache is not None else 0
         T = ids_BT.shape[1]
         positions: slice | Tensor = slice(past, past + T)
         mask = _causal(past, T, ids_BT.device) if past and T > 1 else None
         if attention_mask is not None:
             positions, mask = _ragged(attention_mask, past, T)
+        if documents_BT is not None:
+            positions, mask = _packed(documents_BT)
 
         x_BTD = self.embed_tokens(ids_BT)
         rope = None
@@ -91,6 +99,16 @@ def _ragged(attention_mask: Tensor, past: int, T: int) -> tuple[Tensor, Tensor]:
     return positions_BT, (causal_TS & real_BS[:, None, None, :]) | itself_TS
 
 
+def _packed(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) and mask (B, 1, T, T) of windows that hold several documents: each as if it stood alone."""
+    T = documents_BT.shape[1]
+    at_T = torch.arange(T, device=documents_BT.device)
+    first_BT = F.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (1, 0), value=True)
+    start_BT = torch.where(first_BT, at_T, 0).cummax(1).values
+    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
+    return at_T - start_BT, (same_BTT & _causal(0, T, documents_BT.device))[:, None]
+
+
 class GPT(nn.Module):
     """Token ids (B, T) → logits (B, T, V) of the next token."""
 
@@ -110,14 +128,26 @@ class GPT(nn.Module):
         """
         return self.lm_head(self.model(ids_BT, attention_mask, cache))
 
-    def hidden(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Hidden states (B, T, D) after the last norm."""
-        return self.model(ids_BT, attention_mask)
+    def hidden(
+        self, ids_BT: Tensor, attention_mask: Tensor | None = None, documents_BT: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states (B, T, D) after the last norm.
 
-    def loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        """Mean cross-entropy, in nats, of the tokens `targets_N` (N,) after the hidden states (N, D)."""
+        `documents_BT` numbers the documents of windows that hold several, one after the other: no token sees another
+        document, and each document's positions begin at 0.
+        """
+        return self.model(ids_BT, attention_mask, documents_BT=documents_BT)
+
+    def loss(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy, in nats, of the tokens `targets_N` (N,) after the hidden states (N, D).
+
+        With `weights_N` it is the mean that counts each token with its weight.
+        """
         logits_NV = self.lm_head(hidden_ND)
-        return F.cross_entropy(logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), targets_N)
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+        if weights_N is None:
+            return F.cross_entropy(logits_NV, targets_N)
+        return (F.cross_entropy(logits_NV, targets_N, reduction="none") * weights_N).sum() / weights_N.sum()
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of at most `capacity` tokens."""

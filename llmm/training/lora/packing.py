@@ -1,0 +1,108 @@
+"""Conversations packed into windows of one length, several to a window, none of which sees another.
+
+Conversations differ tenfold in length. Padded to the longest of their batch, a sixth of a batch is nothing, and every
+batch has another shape. Packed, hardly a token is lost and all shapes are one, which a compiler makes faster code for.
+With a mask that ends where a conversation ends, and positions that begin anew, the loss is that of each conversation
+alone (Krell et al. 2021, 2107.02027).
+"""
+
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmm.training.lora.dataset import Example
+
+POOL = 64  # conversations to choose from for a window
+NONE = -1  # the document of padding
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Windows of several conversations.
+
+    `ids_BT` are the inputs, `documents_BT` says which conversation of its window a token belongs to; `positions` (N,)
+    of the flat B·T are those whose next token, in `targets` (N,), counts in the loss, with its weight in `weights`.
+    """
+
+    ids_BT: Tensor
+    documents_BT: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of conversations that go through the model; padding is not among them."""
+        return int((self.documents_BT != NONE).sum())
+
+
+def pack(examples: Iterable[Example], seq_len: int) -> Iterator[list[Example]]:
+    """Windows of examples that fill at most `seq_len` inputs together, each example once.
+
+    Of a pool of the next examples a window takes the one that has waited longest, then whichever is the longest that
+    still fits: so short ones fill the gaps, and none waits for the end. An example of n tokens has n - 1 inputs.
+    """
+    coming = iter(examples)
+    pool: deque[Example] = deque()
+    while True:
+        while len(pool) < POOL and (example := next(coming, None)) is not None:
+            pool.append(example)
+        if not pool:
+            return
+        window, room = [], seq_len
+        for example in [pool[0], *sorted(list(pool)[1:], key=lambda one: -len(one.ids))]:
+            if len(example.ids) - 1 <= room:
+                window.append(example)
+                room -= len(example.ids) - 1
+        if not window:
+            raise ValueError(f"a conversation of {len(pool[0].ids)} tokens does not fit into {seq_len}")
+        taken = set(map(id, window))
+        pool = deque(example for example in pool if id(example) not in taken)
+        yield window
+
+
+def collate_windows(windows: Sequence[Sequence[Example]], rows: int, seq_len: int, pad: int) -> PackedBatch:
+    """One batch of `rows` windows; where there are fewer, the last rows are padding."""
+    ids_BT, documents_BT = torch.full((rows, seq_len), pad), torch.full((rows, seq_len), NONE)
+    weights_BT, targets_BT = torch.zeros(rows, seq_len), torch.full((rows, seq_len), pad)
+    for row, window in enumerate(windows):
+        start = 0
+        for number, example in enumerate(window):
+            end = start + len(example.ids) - 1
+            ids_BT[row, start:end] = torch.tensor(example.ids[:-1])
+            targets_BT[row, start:end] = torch.tensor(example.ids[1:])
+            weights_BT[row, start:end] = torch.tensor(example.weights[1:])
+            documents_BT[row, start:end] = number
+            start = end
+    positions = weights_BT.flatten().nonzero()[:, 0]
+    targets, weights = targets_BT.flatten()[positions], weights_BT.flatten()[positions]
+    return PackedBatch(ids_BT, documents_BT, positions, targets, weights)
+
+
+def packed_batches(examples: Sequence[Example], rows: int, seq_len: int, pad: int, seed: int) -> Iterator[PackedBatch]:
+    """Batches of `rows` windows without end; each epoch holds every example once, in an order of its own."""
+    rng = random.Random(seed)
+
+    def shuffled() -> Iterator[Example]:
+        while True:
+            yield from rng.sample(examples, len(examples))
+
+    windows = pack(shuffled(), seq_len)
+    while True:
+        yield collate_windows([next(windows) for _ in range(rows)], rows, seq_len, pad)
+
+
+def batches_in_order(examples: Iterable[Example], rows: int, seq_len: int, pad: int) -> Iterator[PackedBatch]:
+    """Batches that hold every example once."""
+    windows: list[list[Example]] = []
+    for window in pack(examples, seq_len):
+        windows.append(window)
+        if len(windows) == rows:
+            yield collate_windows(windows, rows, seq_len, pad)
+            windows = []
+    if windows:
+        yield collate_windows(windows, rows, seq_len, pad)
