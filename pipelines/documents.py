@@ -125,6 +125,19 @@ def finetune_short(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def finetune_packed(_: Summary) -> str:
+    """Runs on packed windows, one change each from the first row of their half."""
+    columns = (
+        "changed | tokens, in millions | nats a call | calls right, new values | new phrasings | "
+        "two in one message | small talk"
+    )
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "finetune_packed.json")["runs"]:
+        rates = " | ".join(f"{run[suite]:.3f}" for suite in ("new_values", "new_phrasings", "two_calls", "small_talk"))
+        rows.append(f"| {run['changed']} | {run['tokens'] / 1e6:.1f} | {run['nats_per_call']:.3f} | {rates} |")
+    return _table(columns, rows)
+
+
 def breadth(_: Summary) -> str:
     """Exact calls by the number of phrasings in training."""
     columns = "phrasings in training | how many | tokens | exact calls, new values | exact calls, new phrasings"
@@ -405,6 +418,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "recipe-search": recipe_search,
     "finetune-search": finetune_search,
     "finetune-short": finetune_short,
+    "finetune-packed": finetune_packed,
     "breadth": breadth,
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,

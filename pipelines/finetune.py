@@ -20,7 +20,7 @@ def main(params: Params) -> dict[str, Any]:
     """Make the data, tune, write data/adapter, data/metrics/finetune.json and data/plots/finetune.csv."""
     import torch
 
-    from llmm.device import pick_dtype
+    from llmm.device import pick_device, pick_dtype
     from llmm.training.lora.adapter import save_adapter
     from llmm.training.lora.chat import ChatCodec
     from llmm.training.lora.dataset import encode
@@ -50,7 +50,7 @@ def main(params: Params) -> dict[str, Any]:
         "model": model.sha256,
         "code": lineage.code_sha256(*CODE),
         "torch": torch.__version__,
-        "dtype": str(pick_dtype(recipe.dtype, torch.device("cpu"))),
+        "dtype": str(pick_dtype(recipe.dtype, pick_device())),
         "threads": torch.get_num_threads(),
     }
     checkpoints = Checkpoints("finetune", identity)

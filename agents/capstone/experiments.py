@@ -167,7 +167,7 @@ def _engine_steps(rows: int, lengths: Sequence[int], seed: int) -> tuple[int, fl
 
 @torch.inference_mode()
 def _step_seconds(rows: int) -> float:
-    """Median seconds of a step of so many rows of 32 to 64 tokens and more."""
+    """Median seconds of a step of so many rows, of 33 to 64 tokens each before the first one."""
     rng, shared, measured = random.Random(0), SharedRows(model(), rows, 0), []
     for row in range(rows):
         shared.join(_words(64 - row, rng))

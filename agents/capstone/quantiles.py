@@ -20,8 +20,9 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def interval(values: Sequence[float], q: float, level: float = 0.95) -> tuple[float, float]:
-    """An interval that holds the quantile of the law that `values` were drawn from with probability `level` or more,
-    whatever the law: two of the values, or an infinity where there are too few. Equation (3.2)."""
+    """An interval that holds the quantile of the law that `values` were drawn from, each without regard to the others,
+    with probability `level` or more, whatever the law: two of the values, or an infinity where there are too few.
+    Equation (3.2)."""
     n, tail, ordered = len(values), (1 - level) / 2, sorted(values)
     low = max((rank for rank in range(1, n + 1) if binom.cdf(rank - 1, n, q) <= tail), default=0)
     high = min((rank for rank in range(1, n + 1) if binom.sf(rank - 1, n, q) <= tail), default=n + 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from llmm.device import pick_dtype, precision
+from llmm.device import pick_device, pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_stable_decay
@@ -54,13 +54,15 @@ def finetune(
 ) -> FinetuneRun:
     """Tune a LoRA on `gpt`, or go on from the newest of `checkpoints`; `val` is looked at a few times on the way.
 
-    Raises UserError where the loss is no longer a number.
+    `gpt` moves to the device of `pick_device`. Raises UserError where the loss is no longer a number.
     """
+    device = pick_device()
+    gpt.to(device)
     run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed, recipe.trained_tokens))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
-    if recipe.compile and compiler_found(torch.device("cpu")):
+    if recipe.compile and compiler_found(device):
         _compile_parts(gpt)
-    dtype = pick_dtype(recipe.dtype, torch.device("cpu"))
+    dtype = pick_dtype(recipe.dtype, device)
     optimizers = _optimizers(trained, recipe, dtype)
     if checkpoints is not None and (state := checkpoints.load()):
         for name, value in state["trained"].items():
@@ -148,6 +150,8 @@ def _step(model: Any, batch: PackedBatch, optimizers: list[Optimizer], dtype: to
 def _loss(model: Any, batch: PackedBatch, dtype: torch.dtype = torch.float32) -> Tensor:
     """Cross-entropy at the counted positions; the LM head is computed for those alone."""
     gpt = model.get_base_model()
-    with precision(dtype, batch.ids_BT.device):
+    device = gpt.lm_head.weight.device
+    batch = batch.to(device)
+    with precision(dtype, device):
         hidden_BTD = gpt.hidden(batch.ids_BT, documents_BT=batch.documents_BT)
         return gpt.loss(hidden_BTD.flatten(0, 1)[batch.positions], batch.targets, batch.weights)

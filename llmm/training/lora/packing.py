@@ -9,7 +9,7 @@ alone (Krell et al. 2021, 2107.02027).
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class PackedBatch:
     def tokens(self) -> int:
         """Tokens of conversations that go through the model; padding is not among them."""
         return int((self.documents_BT != NONE).sum())
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The batch on `device`."""
+        return PackedBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def pack(examples: Iterable[Example], seq_len: int) -> Iterator[list[Example]]:
