@@ -1,11 +1,11 @@
 """Stage finetune: instruction data made from the source, a LoRA tuned on it, and what that took."""
 
 import random
-from collections import Counter
 from typing import Any
 
 from llmm import lineage, paths
 from llmm.corpus import load_documents, load_objects
+from llmm.errors import UserError
 from llmm.files import atomic_folder, write_json, write_text
 from llmm.lineage import open_artifact, seal
 from llmm.params import Params
@@ -23,7 +23,7 @@ def main(params: Params) -> dict[str, Any]:
     from llmm.device import pick_device, pick_dtype
     from llmm.training.lora.adapter import save_adapter
     from llmm.training.lora.chat import ChatCodec
-    from llmm.training.lora.dataset import encode
+    from llmm.training.lora.dataset import Example, encode
     from llmm.training.lora.finetune import finetune, mean_loss
     from llmm.training.pretraining.checkpoint import Checkpoints
     from llmm.training.tokenizer.folder import load_tokenizer
@@ -35,21 +35,34 @@ def main(params: Params) -> dict[str, Any]:
     tokenizer.require(corpus)
     recipe = params.finetune
     train, val = (make_data(params, split) for split in ("train", "val"))
-    kinds = Counter(kind for kind, _ in train)
-    print(f"finetune: {len(train)} conversations: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
-
     codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
-    examples = encode([messages for _, messages in train], codec, recipe.seq_len, recipe.decision_weight)
-    val_examples = {
-        kind: encode([m for k, m in val if k == kind], codec, recipe.seq_len) for kind in sorted({k for k, _ in val})
-    }
-    every_val = [example for kind in val_examples.values() for example in kind]
+
+    def by_kind(data: list[tuple[str, Any]]) -> dict[str, list[Example]]:
+        kinds = sorted({kind for kind, _ in data})
+        weight = recipe.decision_weight
+        return {k: encode([m for kind, m in data if kind == k], codec, recipe.seq_len, weight) for k in kinds}
+
+    train_examples, val_examples = by_kind(train), by_kind(val)
+    examples, every_val = (
+        [one for found in split.values() for one in found] for split in (train_examples, val_examples)
+    )
+    kinds = {kind: len(found) for kind, found in train_examples.items()}
+    too_long = len(train) - len(examples)
+    counts = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda item: -item[1]))
+    print(f"finetune: {len(examples)} conversations: {counts}; left out as too long: {too_long}")
+    if not examples:
+        raise UserError(
+            f"none of {len(train)} conversations fits into finetune.seq_len = {recipe.seq_len} tokens: raise it, or "
+            "tokenizer.vocab_size"
+        )
     identity = {
         "params": params.finetune.model_dump(),
+        "index": params.index.model_dump(),  # its chunks are what search_docs finds
         "seed": params.seed,
         "model": model.sha256,
         "code": lineage.code_sha256(*CODE),
         "torch": torch.__version__,
+        "device": pick_device().type,
         "dtype": str(pick_dtype(recipe.dtype, pick_device())),
         "threads": torch.get_num_threads(),
     }
@@ -74,8 +87,8 @@ def main(params: Params) -> dict[str, Any]:
             "trainable_share": round(trainable / total, 4),
             "tokens": run.tokens,
             "conversations": len(examples),
-            "too_long": len(train) - len(examples),
-            "conversations_by_kind": dict(sorted(kinds.items())),
+            "too_long": too_long,
+            "conversations_by_kind": kinds,
             "model": model.short,
         },
     )

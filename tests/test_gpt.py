@@ -66,17 +66,37 @@ def test_padding_on_either_side_changes_nothing(model, ids):
             assert model(padded, mask).isfinite().all()
 
 
+def _borders(T):
+    """A mask (2, 1, T, T) of windows that hold two documents each."""
+    documents = torch.tensor([[0] * 5 + [1] * (T - 5), [0] * (T - 1) + [1]])
+    return (documents[:, None, :, None] == documents[:, None, None, :]) & torch.ones(T, T, dtype=torch.bool).tril()
+
+
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attention_in_two_halves_is_the_tiled_kernel_forward_and_backward(kv_heads):
+def test_attention_in_two_halves_is_the_tiled_kernel_forward_and_backward(kv_heads, masked):
     torch.manual_seed(0)
     query = torch.randn(2, 4, 33, 8, dtype=torch.float64, requires_grad=True)
     key, value = (torch.randn(2, kv_heads, 33, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     found = []
     for version in (attend, _in_two_halves):
-        mixed = version(query, key, value)
+        mixed = version(query, key, value, _borders(33) if masked else None)
         found.append((mixed, *torch.autograd.grad((mixed**2).sum(), (query, key, value))))
     for tiled, plain in zip(*found, strict=True):
         assert (tiled - plain).abs().max() <= 1e-5 * (1 + tiled.abs().max())
+
+
+@pytest.mark.slow
+def test_attention_compiled_in_bfloat16_keeps_to_the_mask_and_takes_a_cache():
+    torch.manual_seed(0)
+    query = torch.randn(2, 4, 33, 8)
+    key, value = (torch.randn(2, 2, 40, 8) for _ in range(2))
+    compiled = torch.compile(attend)
+    past = torch.ones(33, 40, dtype=torch.bool).tril(7)[None, None]
+    for keys, mask in ((33, _borders(33)), (33, None), (40, past)):
+        wanted = attend(query, key[:, :, :keys], value[:, :, :keys], mask)
+        half = (x.bfloat16() for x in (query, key[:, :, :keys], value[:, :, :keys]))
+        assert (compiled(*half, mask) - wanted).abs().max() <= 0.05
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Pretraining on a CUDA GPU; without one these tests are skipped."""
+"""Pretraining and fine-tuning on a CUDA GPU; without one these tests are skipped."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,20 @@ def _recipe(**changes):
         "checkpoint_every": 10, "dtype": "bfloat16", "compile": False,
     }  # fmt: skip
     return load_params().pretrain.model_copy(update={**small, **changes})
+
+
+def test_a_gpu_fine_tunes_as_a_processor_does(monkeypatch):
+    from llmm.training.lora.finetune import finetune
+    from tests.test_lora_finetune import RECIPE, examples
+    from tests.tiny_agent import gpt
+
+    data, last = examples(), []
+    for device in ("cpu", "cuda"):
+        monkeypatch.setenv("LLMM_DEVICE", device)
+        last.append(
+            finetune(gpt(), RECIPE.model_copy(update={"dtype": "float32", "compile": False}), data, data, 0).curve[-1]
+        )
+    assert last[1]["val_loss"] == pytest.approx(last[0]["val_loss"], rel=0.01)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from llmm.training.lora.chat import Message, passages_text
 from llmm.training.lora.dataset import Example, batches, collate, encode
 from llmm.training.lora.finetune import finetune, mean_loss
 from llmm.training.lora.instructions import NOT_THERE, is_right, make_instructions
-from llmm.training.lora.packing import NONE, batches_in_order, collate_windows, pack, packed_batches
+from llmm.training.lora.packing import NONE, batches_in_order, collate_windows, pack
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.transformers.gpt import GPT, save_gpt
@@ -157,34 +158,23 @@ def test_packed_and_padded_batches_have_one_loss_and_one_gradient() -> None:
         assert (by_packed[name] - gradient).abs().max() <= 1e-12, name
 
 
-def test_the_attention_of_a_compiled_step_is_the_kernel_s_with_a_mask_and_without() -> None:
-    from llmm.transformers.attention.attend import _in_two_halves
-
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, heads, 17, 8, generator=generator, dtype=torch.float64) for heads in (4, 2, 2))
-    documents = torch.tensor([[0] * 5 + [1] * 12, [0] * 16 + [1]])
-    causal = torch.ones(17, 17, dtype=torch.bool).tril()
-    mask = (documents[:, None, :, None] == documents[:, None, None, :]) & causal
-    for wanted in (None, mask):
-        kernel = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=wanted, is_causal=wanted is None, enable_gqa=True
-        )
-        assert (_in_two_halves(query, key, value, wanted) - kernel).abs().max() <= 1e-12
-
-
 def test_windows_hold_every_example_once_an_epoch_and_hardly_any_padding() -> None:
     data = of_many_lengths()
     windows = list(pack(data, 128))
     assert sorted(id(one) for window in windows for one in window) == sorted(map(id, data))
     inputs = [sum(len(one.ids) - 1 for one in window) for window in windows]
     assert max(inputs) <= 128 and sum(inputs) > 0.95 * 128 * len(inputs)
-    stream, seen = packed_batches(data, 4, 128, 1, 0), 0
-    while seen < sum(inputs):
-        batch = next(stream)
+    for batch in batches_in_order(data, 4, 128, 1):
         assert batch.ids_BT.shape == (4, 128) and (batch.ids_BT[batch.documents_BT == NONE] == 1).all()
-        seen += batch.tokens
     with pytest.raises(ValueError, match="does not fit"):
         list(pack([Example([3] * 130, [0.0] * 130)], 128))
+
+
+@pytest.mark.parametrize("count", [1, 3, 300])
+def test_every_epoch_holds_every_example_once_however_few_there_are(count: int) -> None:
+    data = of_many_lengths(count)
+    found = Counter(id(one) for window in pack(data * 4, 128) for one in window)
+    assert found == {id(one): 4 for one in data}
 
 
 def test_no_example_waits_for_the_end_of_the_stream() -> None:
@@ -341,7 +331,8 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
         load_tuned(tmp_path / "adapter", tmp_path / "other", tmp_path / "tokenizer")
 
 
-def test_finetuning_learns_and_leaves_the_base_as_it_was() -> None:
+def test_finetuning_learns_and_leaves_the_base_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMM_DEVICE", "cpu")
     base = gpt()
     before = {name: value.clone() for name, value in base.state_dict().items()}
     data = examples()
@@ -362,6 +353,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMM_DEVICE", "cpu")
     data = examples()
     save_adapter(finetune(gpt(), RECIPE, data, data, 0).model, tmp_path / "whole")
 

@@ -31,7 +31,7 @@ from llmm.training.tokenizer.folder import load_tokenizer
 
 RECORD = paths.DATA / "experiments" / "breadth.json"
 FIGURE = paths.FIGURES / "phrasings" / "breadth.svg"
-STEPS, CONVERSATIONS, TASKS = 300, 9_000, 300
+STEPS, CONVERSATIONS, TASKS = 150, 9_000, 300
 EVERY = 1000  # more phrasings than any operation has
 OPERATIONS = ("{a}+{b}", "{a}-{b}", "{a}*{b}", "{a}/{b}")
 WORDS = {"+": ("plus", "+"), "-": ("minus", "-"), "*": ("times", "*"), "/": ("divided by", "/")}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from llmm.device import pick_device, pick_dtype, precision
+from llmm.device import compiled, pick_device, pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_stable_decay
@@ -34,7 +34,7 @@ _CURVE_ROWS = 20
 
 @dataclass
 class FinetuneRun:
-    """The peft model, and a curve with a row for every twentieth of the steps."""
+    """The peft model, and a curve with a row for every twentieth of the steps, its losses in the run's dtype."""
 
     model: Any
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -61,7 +61,7 @@ def finetune(
     run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed, recipe.trained_tokens))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
     if recipe.compile and compiler_found(device):
-        _compile_parts(gpt)
+        _compile_parts(gpt, device)
     dtype = pick_dtype(recipe.dtype, device)
     optimizers = _optimizers(trained, recipe, dtype)
     if checkpoints is not None and (state := checkpoints.load()):
@@ -121,11 +121,11 @@ def mean_loss(
     return total / max(1, count)
 
 
-def _compile_parts(gpt: GPT) -> None:
+def _compile_parts(gpt: GPT, device: torch.device) -> None:
     """Compile block and loss, in place: the whole model as one graph takes longer to compile and is no faster."""
     for block in gpt.model.layers:
         block.compile(dynamic=False)
-    gpt.loss = torch.compile(gpt.loss, dynamic=True)  # type: ignore[method-assign]
+    gpt.loss = compiled(gpt.loss, device, dynamic=True)  # type: ignore[method-assign]
 
 
 def _optimizers(trained: dict[str, torch.nn.Parameter], recipe: FinetuneParams, dtype: torch.dtype) -> list[Optimizer]:

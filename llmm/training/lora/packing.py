@@ -1,13 +1,12 @@
 """Conversations packed into windows of one length, several to a window, none of which sees another.
 
-Conversations differ tenfold in length. Padded to the longest of their batch, a sixth of a batch is nothing, and every
-batch has another shape. Packed, hardly a token is lost and all shapes are one, which a compiler makes faster code for.
+Padded to the longest of their batch, conversations leave a part of it empty, and every batch has another shape. Packed,
+hardly a token is lost, and all batches have one shape, which a compiler makes faster code for.
 With a mask that ends where a conversation ends, and positions that begin anew, the loss is that of each conversation
 alone (Krell et al. 2021, 2107.02027).
 """
 
 import random
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -49,24 +48,24 @@ def pack(examples: Iterable[Example], seq_len: int) -> Iterator[list[Example]]:
 
     Of a pool of the next examples a window takes the one that has waited longest, then whichever is the longest that
     still fits: so short ones fill the gaps, and none waits for the end. An example of n tokens has n - 1 inputs.
+    Raises ValueError where one does not fit into a window of its own.
     """
     coming = iter(examples)
-    pool: deque[Example] = deque()
+    pool: list[Example] = []  # those that have waited longest come first
     while True:
         while len(pool) < POOL and (example := next(coming, None)) is not None:
             pool.append(example)
         if not pool:
             return
-        window, room = [], seq_len
-        for example in [pool[0], *sorted(list(pool)[1:], key=lambda one: -len(one.ids))]:
-            if len(example.ids) - 1 <= room:
-                window.append(example)
-                room -= len(example.ids) - 1
-        if not window:
+        if len(pool[0].ids) - 1 > seq_len:
             raise ValueError(f"a conversation of {len(pool[0].ids)} tokens does not fit into {seq_len}")
-        taken = set(map(id, window))
-        pool = deque(example for example in pool if id(example) not in taken)
-        yield window
+        taken, room = [], seq_len
+        for i in [0, *sorted(range(1, len(pool)), key=lambda i: -len(pool[i].ids))]:
+            if len(pool[i].ids) - 1 <= room:
+                taken.append(i)
+                room -= len(pool[i].ids) - 1
+        yield [pool[i] for i in taken]
+        pool = [example for i, example in enumerate(pool) if i not in taken]
 
 
 def collate_windows(windows: Sequence[Sequence[Example]], rows: int, seq_len: int, pad: int) -> PackedBatch:
