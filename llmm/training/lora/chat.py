@@ -72,10 +72,10 @@ class ChatCodec:
         return [token for message in conversation for token in self.turn(message)]
 
     def example(self, conversation: Conversation, decision_weight: float = 1.0) -> tuple[list[int], list[float]]:
-        """Token ids and, for each, what it counts in the loss: 0 where the model does not write it, else 1.
+        """Token ids and, for each, what it counts in the loss.
 
-        `decision_weight` where the model answers or acts on its own: everywhere but in an answer that follows a tool's
-        result, most of which is that result again.
+        That is 0 where the model does not write it, 1 in an answer that follows a tool's result, most of which is that
+        result again, and `decision_weight` where the model calls a tool or answers on its own.
         """
         ids: list[int] = []
         weights: list[float] = []

@@ -43,7 +43,10 @@ def encode(
 
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:
-    """Pad on the right: under causal attention no real token sees the padding, so no mask is needed."""
+    """Pad on the right: under causal attention no real token sees the padding, so no mask is needed.
+
+    Whatever has a weight is a target; how large its weight is makes no difference here.
+    """
     width = max(len(example.ids) for example in examples) - 1
     ids_BT = torch.full((len(examples), width), pad)
     positions, targets = [], []
