@@ -126,7 +126,7 @@ def finetune_short(_: Summary) -> str:
 
 
 def finetune_packed(_: Summary) -> str:
-    """Runs on packed windows, one change each from the first row of their half."""
+    """Runs on packed windows, each told by what it changes of the first row of its half."""
     columns = (
         "changed | tokens, in millions | nats a call | calls right, new values | new phrasings | "
         "two in one message | small talk"

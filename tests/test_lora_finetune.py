@@ -178,7 +178,7 @@ def test_every_epoch_holds_every_example_once_however_few_there_are(count: int) 
 
 
 def test_no_example_waits_for_the_end_of_the_stream() -> None:
-    lengths = [20] * 40 + [100] * 400  # a window of 128 takes a long one and at most one short one
+    lengths = [60] * 40 + [100] * 400  # no two lengths fit together, so longest first would leave the short ones last
     data = [Example([3] * length, [1.0] * length) for length in random.Random(0).sample(lengths, len(lengths))]
     at = {id(one): i for i, one in enumerate(data)}
     order = [at[id(one)] for window in pack(data, 128) for one in window]
