@@ -249,6 +249,15 @@ def test_a_request_that_cannot_be_is_refused_at_once(prompt: list[int], tokens: 
         engine.submit(Request(prompt, tokens))
 
 
+def ends_for_all(engine: Engine, made: list[Generation]) -> None:
+    """Whoever waits is told of the fault, and the engine is closed."""
+    for generation in made:
+        with pytest.raises(MemoryError):
+            generation.result()
+    engine.join()
+    assert engine.closed
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_when_the_engine_fails_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with Engine(small("lean"), 1) as engine:
@@ -260,11 +269,7 @@ def test_when_the_engine_fails_nobody_waits_for_ever(monkeypatch: pytest.MonkeyP
         go_on = threading.Event()
         made = [engine.submit(Request([1], 9, processor=at_token(0, lambda: go_on.wait(PATIENCE)))) for _ in range(2)]
         go_on.set()
-        for generation in made:
-            with pytest.raises(MemoryError):
-                generation.result()
-        engine.join()
-        assert engine.closed
+        ends_for_all(engine, made)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -279,11 +284,7 @@ def test_a_fault_while_prompts_are_read_ends_all_who_wait(monkeypatch: pytest.Mo
 
         monkeypatch.setattr(engine._rows, "join", no_memory)
         go_on.set()
-        for generation in made:
-            with pytest.raises(MemoryError):
-                generation.result()
-        engine.join()
-        assert engine.closed
+        ends_for_all(engine, made)
 
 
 texts = st.text(st.sampled_from("ab é☃🙂\n")) | st.text(max_size=12)
