@@ -82,6 +82,8 @@ class PretrainParams(Section):
     steps: Count
     optimizer: Literal["muon", "adamw"]
     muon_lr: Positive
+    muon_momentum: Annotated[float, Field(ge=0, lt=1)]
+    muon_momentum_end: Annotated[float, Field(ge=0, lt=1)]
     adamw_lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["wsd", "cosine"]

@@ -104,6 +104,20 @@ def recipe_search(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def momentum(_: Summary) -> str:
+    """Runs by two texts that differ in Muon's momentum, held out from each."""
+    columns = "text | momentum | Muon | seed | steps of the schedule | held out after 900 steps | held out at the end"
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "momentum.json"):
+        scores = " | ".join(
+            "" if (score := run.get(key)) is None else f"{score:.3f}" for key in ("held_out_900", "held_out")
+        )
+        rows.append(
+            f"| {run['text']} | {run['momentum']} | {run['muon_lr']} | {run['seed']} | {run['steps']:,} | {scores} |"
+        )
+    return _table(columns, rows)
+
+
 def finetune_search(_: Summary) -> str:
     """The runs that chose the fine-tuning, in the order in which they were run."""
     columns = "trained | tokens | nats per token, validation | exact calls, new values | exact calls, new phrasings"
@@ -135,6 +149,20 @@ def finetune_packed(_: Summary) -> str:
     for run in read_json(paths.DATA / "experiments" / "finetune_packed.json")["runs"]:
         rates = " | ".join(f"{run[suite]:.3f}" for suite in ("new_values", "new_phrasings", "two_calls", "small_talk"))
         rows.append(f"| {run['changed']} | {run['tokens'] / 1e6:.1f} | {run['nats_per_call']:.3f} | {rates} |")
+    return _table(columns, rows)
+
+
+def phrasings(_: Summary) -> str:
+    """Exact calls on development tasks, tool by tool, where the tables of training phrasings differ."""
+    tools = ("calculator", "python", "search_docs", "signature", "all")
+    columns = " | ".join(("phrasings in training", "suite", *tools))
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "phrasings.json"):
+        counts = {**run["phrasings"], "all": sum(run["phrasings"].values())}
+        rows.append(f"| {run['trained']} | phrasings | {' | '.join(f'{counts[tool]:,}' for tool in tools)} |")
+        for suite in ("new_values", "new_phrasings"):
+            rates = " | ".join(f"{run[suite][tool]:.3f}" for tool in tools)
+            rows.append(f"| | {suite.replace('_', ' ')} | {rates} |")
     return _table(columns, rows)
 
 
@@ -310,13 +338,24 @@ def step_bfloat16_cores(_: Summary) -> str:
 
 def freed_memory(_: Summary) -> str:
     """A training step where glibc hands freed memory back, and where it keeps it; pairs of runs in turns."""
-    rows = []
-    for number, run in enumerate(read_json(paths.DATA / "experiments" / "freed_memory.json"), 1):
-        left, kept = (run[way] for way in ("left", "kept"))
-        model, optimizer = (f"{left[part]:.0f} | {kept[part]:.0f}" for part in ("model_ms", "optimizer_ms"))
-        rows.append(f"| {number} | {model} | {optimizer} | {sum(left.values()) / sum(kept.values()):.2f} |")
     columns = "pair | model, ms, handed back | kept | optimizers, ms, handed back | kept | step, handed back / kept"
-    return _table(columns, rows)
+    return _table(columns, _pairs_of_steps("freed_memory.json", "left", "kept"))
+
+
+def huge_pages(_: Summary) -> str:
+    """A training step with memory in pages of 4 KiB and of 2 MiB; pairs of runs in turns."""
+    columns = "model | model, ms, 4 KiB | 2 MiB | optimizers, ms, 4 KiB | 2 MiB | step, 4 KiB / 2 MiB"
+    return _table(columns, _pairs_of_steps("huge_pages.json", "small", "huge"))
+
+
+def _pairs_of_steps(name: str, before: str, after: str) -> list[str]:
+    rows = []
+    for number, run in enumerate(read_json(paths.DATA / "experiments" / name), 1):
+        first, second = run[before], run[after]
+        parts = " | ".join(f"{first[part]:.0f} | {second[part]:.0f}" for part in ("model_ms", "optimizer_ms"))
+        ratio = sum(first.values()) / sum(second.values())
+        rows.append(f"| {run.get('model', number)} | {parts} | {ratio:.2f} |")
+    return rows
 
 
 def step_cpu(_: Summary) -> str:
@@ -416,10 +455,12 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-verdict": retrieval_verdict,
     "retrieval-hand-written": retrieval_hand_written,
     "recipe-search": recipe_search,
+    "momentum": momentum,
     "finetune-search": finetune_search,
     "finetune-short": finetune_short,
     "finetune-packed": finetune_packed,
     "breadth": breadth,
+    "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
@@ -428,6 +469,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "team": team,
     "serve": serve,
     "freed-memory": freed_memory,
+    "huge-pages": huge_pages,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-before": step_gpu_before,

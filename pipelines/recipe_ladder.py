@@ -61,8 +61,9 @@ LADDER = (
     Rung("qk-norm", "queries and keys normalised", {"pretrain.qk_norm": "true"}),
     Rung("zero-init", "blocks begin as the identity", {"pretrain.zero_init": "true"}),
     Rung("wsd", "linear cooldown to zero for the cosine", {"pretrain.schedule": "wsd"}),
-    Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest: the pipeline's recipe", {
+    Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest", {
         "pretrain.optimizer": "muon", "pretrain.muon_lr": "0.02", "pretrain.adamw_lr": "0.01",
+        "pretrain.muon_momentum_end": "0.95",
     }),
     Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
     Rung("untied", "an LM head of its own", {"pretrain.tie_embeddings": "false"}, False),
@@ -70,6 +71,9 @@ LADDER = (
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),
     Rung("muon-lr", "Muon 0.014", {"pretrain.muon_lr": "0.014"}, False),
+    Rung("momentum", "Muon's momentum falls with the rate, from 0.95 to 0.85: the pipeline's recipe", {
+        "pretrain.muon_momentum_end": "0.85",
+    }),
 )  # fmt: skip
 
 

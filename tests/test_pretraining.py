@@ -28,7 +28,13 @@ from llmm.training.pretraining.checkpoint import Checkpoints, work_folder
 from llmm.training.pretraining.data import ShardWriter, TokenShards
 from llmm.training.pretraining.distributed import DataParallel, FullyShardedDataParallel, OneProcess
 from llmm.training.pretraining.length import Steps, Until
-from llmm.training.pretraining.recipe import build_model, build_optimizers, learning_rate_share, next_token_loss
+from llmm.training.pretraining.recipe import (
+    build_model,
+    build_optimizers,
+    learning_rate_share,
+    next_token_loss,
+    set_pace,
+)
 from llmm.training.pretraining.spikes import SpikeDetector
 from llmm.training.pretraining.step_parts import step_parts
 from llmm.training.pretraining.trainer import train
@@ -463,6 +469,25 @@ def test_a_run_may_be_shorter_than_its_recipe(opened):
     assert run.curve[-1]["learning_rate_share"] == pytest.approx(learning_rate_share(_recipe(), 11, 12))
     whole = train(_recipe(steps=12), *opened, 0, torch.device("cpu"))
     assert all(map(torch.equal, run.model.parameters(), whole.model.parameters()))
+
+
+def test_rates_and_muons_momentum_go_with_the_share():
+    recipe = _recipe(muon_momentum=0.9, muon_momentum_end=0.5)
+    muon, adamw = build_optimizers(build_model(recipe, 50, 0), recipe)
+    assert muon.param_groups[0]["momentum"] == 0.9
+    for share, momentum in ((1.0, 0.9), (0.25, 0.6), (0.0, 0.5)):
+        set_pace([muon, adamw], [0.04, 0.02], recipe, share)
+        assert [group["lr"] for o in (muon, adamw) for group in o.param_groups] == [0.04 * share, 0.02 * share]
+        assert muon.param_groups[0]["momentum"] == pytest.approx(momentum)
+
+
+def test_the_momentum_of_the_end_shapes_the_run(opened):
+    ends = [
+        list(train(_recipe(muon_momentum_end=end), *opened, 0, torch.device("cpu")).model.parameters())
+        for end in (0.95, 0.95, 0.5)
+    ]
+    assert all(map(torch.equal, ends[0], ends[1]))
+    assert not all(map(torch.equal, ends[0], ends[2]))
 
 
 def test_the_top_of_the_recipe_ladder_is_the_pipelines_recipe(monkeypatch):

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 Norm = Literal["frobenius", "schatten4"]  # what a matrix is divided by before the iteration
 _WIDE = 1.5  # from this ratio of the sides on, iterating on the Gram matrix takes less time
+_NOISE = 0.1  # the most that rounding may have grown to in the Gram matrix, whose largest eigenvalue is about 1
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5, norm: Norm = "frobenius") -> Tensor:
@@ -32,7 +33,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5, norm: Norm = "frobenius") ->
     if norm == "schatten4":
         ratios = A.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)  # squared, to Frobenius; 0 for a matrix of zeros
         norms, A = norms * ratios.sqrt(), A / ratios
-    iterate = _newton_schulz_on_gram if X.shape[-1] > _WIDE * X.shape[-2] else _newton_schulz
+    wide = X.shape[-1] > _WIDE * X.shape[-2]
+    iterate = _newton_schulz_on_gram if wide and _gram_is_exact_enough(X.dtype, steps) else _newton_schulz
     X = iterate(X / norms, A, steps)
     return X.mT if tall else X
 
@@ -52,7 +54,7 @@ def _newton_schulz_on_gram(X: Tensor, A: Tensor, steps: int) -> Tensor:
     """The same iterates, kept as P X₀: with M = a + b A + c A² each step is P ← M P, A ← M A M, all of them (m, m).
 
     X Xᵀ = P A₀ P, and all factors are polynomials of A₀, so they commute. Two products see the long side, however
-    many steps there are, which pays for wide matrices.
+    many steps there are, which pays for wide matrices. For `_gram_is_exact_enough` only.
     """
     a, b, c = NEWTON_SCHULZ
     P = None
@@ -63,6 +65,16 @@ def _newton_schulz_on_gram(X: Tensor, A: Tensor, steps: int) -> Tensor:
         if step + 1 < steps:
             A = M @ A @ M
     return X if P is None else P @ X
+
+
+def _gram_is_exact_enough(dtype: torch.dtype, steps: int) -> bool:
+    """Whether so many steps can be taken on the Gram matrix.
+
+    Where X has no component, A should be zero and is off by a rounding ε. The step A ← M A M multiplies that by a² and,
+    unlike A = X Xᵀ made anew, lets it be negative: once it is large, the iteration runs away. README (27.2).
+    """
+    a = NEWTON_SCHULZ[0]
+    return torch.finfo(dtype).eps * a ** (2 * (steps - 1)) < _NOISE
 
 
 class Muon(Optimizer):

@@ -3,13 +3,14 @@
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from llmm.foundations.optimizers import AdamW, Muon
-from llmm.foundations.optimizers.schedules import cosine, warmup_stable_decay
+from llmm.foundations.optimizers.schedules import cosine, set_learning_rates, warmup_stable_decay
 from llmm.params import PretrainParams
 from llmm.transformers.gpt import GPT, GPTConfig
 
@@ -79,7 +80,7 @@ def build_optimizers(model: GPT, recipe: PretrainParams, dtype: torch.dtype = to
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, **ORTHOGONALISATION, dtype=dtype),
+        Muon(matrices, recipe.muon_lr, recipe.muon_momentum, recipe.weight_decay, **ORTHOGONALISATION, dtype=dtype),
         AdamW(others, lr=recipe.adamw_lr, betas=BETAS, fused=True),
     ]
 
@@ -89,6 +90,18 @@ def learning_rate_share(recipe: PretrainParams, step: int, steps: int) -> float:
     if recipe.schedule == "cosine":
         return cosine(step, steps, recipe.warmup_steps, COSINE_FLOOR)
     return warmup_stable_decay(step, steps, recipe.warmup_steps, recipe.cooldown_fraction)
+
+
+def set_pace(optimizers: Sequence[Optimizer], peaks: Sequence[float], recipe: PretrainParams, share: float) -> None:
+    """Give every optimizer `share` of its peak learning rate, and Muon the momentum that goes with it.
+
+    Long memory finds the way while steps are long; where they shrink, old gradients are of places that were left.
+    """
+    set_learning_rates(optimizers, peaks, share)
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            for group in optimizer.param_groups:
+                group["momentum"] = (1 - share) * recipe.muon_momentum_end + share * recipe.muon_momentum
 
 
 def next_token_loss(model: GPT, ids_BT: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from llmm.device import compiled, pick_dtype, precision
 from llmm.errors import UserError
-from llmm.foundations.optimizers.schedules import set_learning_rates
 from llmm.params import PretrainParams
 from llmm.training.pretraining.accumulation import MicroBatch
 from llmm.training.pretraining.checkpoint import Checkpoints
@@ -29,6 +28,7 @@ from llmm.training.pretraining.recipe import (
     compiler_found,
     learning_rate_share,
     next_token_loss,
+    set_pace,
 )
 from llmm.training.pretraining.windows import Windows
 from llmm.transformers.gpt import GPT
@@ -100,7 +100,7 @@ def train(
         while step < (steps := length.steps(step)):
             torch.manual_seed((seed * 1_000_003 + step) * group.world_size + group.rank)  # of dropout
             share = learning_rate_share(recipe, step, steps)
-            set_learning_rates(optimizers, peaks, share)
+            set_pace(optimizers, peaks, recipe, share)
             ids_BT = windows.batch(step, group.rank, group.world_size).to(device)
             loss = group.average(micro_batch.accumulate(loss_of, ids_BT, clear), model).item()
             norm = group.clip(model, recipe.grad_clip).item()

@@ -15,7 +15,8 @@ def attend(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, mask: Tenso
 
     `mask` is True where a query may look at a key, (B, 1, T, S), never at a later one; None is causal attention over
     T = S tokens. Short windows in bfloat16 that are being compiled for a CPU take the formula in two halves, which is
-    then faster than torch's tiled kernel, forward and backward, more than twice without a mask; all else takes that.
+    then faster than torch's tiled kernel, forward and backward, more than twice without a mask. All else takes the
+    kernel.
     """
     T = query_BHTd.shape[2]
     on_cpu_in_bfloat16 = query_BHTd.device.type == "cpu" and value_BHTd.dtype == torch.bfloat16

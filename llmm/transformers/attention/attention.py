@@ -45,8 +45,8 @@ class Attention(nn.Module):
         """Attend causally.
 
         `rope` holds the cosines and sines of the T positions; None leaves queries and keys unturned. `mask` is True
-        where a query may look at a key, (B, 1, T, S); None stands for plain causal attention over the T tokens. With a
-        `cache` the keys and values of earlier tokens come first, so S is their number plus T.
+        where a query may look at a key, (B, 1, T, S), and never at a later one; None stands for plain causal attention
+        over the T tokens. With a `cache` the keys and values of earlier tokens come first, so S is their number plus T.
         """
         B, T, _ = x_BTD.shape
         query_BHTd = self.q_norm(_precise(self.q_proj(x_BTD).view(B, T, self.n_head, self.d_head))).transpose(1, 2)

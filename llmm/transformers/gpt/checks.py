@@ -104,6 +104,30 @@ def leaks_from_the_future() -> int:
     return faults
 
 
+def packed_error() -> float:
+    """Hidden states of two windows that hold several texts against each text alone, relative, float64; two families.
+
+    Infinite where a window with an attention mask as well is not refused.
+    """
+    largest = 0.0
+    lengths = ((9, 1, 14), (24,), (5, 7, 3, 9))
+    ids = _ids(len(lengths), 24)
+    documents = torch.stack([torch.arange(len(row)).repeat_interleave(torch.tensor(row)) for row in lengths])
+    for config in (GPT2, QWEN3):
+        model = scaled(config).double()
+        with torch.inference_mode():
+            together = model.hidden(ids, documents_BT=documents)
+            alone = [torch.cat([model.hidden(text[None]) for text in row.split(list(sizes))], dim=1)
+                     for row, sizes in zip(ids, lengths, strict=True)]  # fmt: skip
+            largest = max(largest, _relative(together, torch.cat(alone)))
+            try:
+                model.hidden(ids, torch.ones_like(ids), documents)
+            except ValueError:
+                continue
+        return math.inf
+    return largest
+
+
 def tied_gradient_error() -> float:
     """The gradient of a tied matrix against the sum of the two that it has when untied: largest difference."""
     ids = _ids(2, 20)

@@ -54,6 +54,8 @@ class Decoder(nn.Module):
         if attention_mask is not None:
             positions, mask = _ragged(attention_mask, past, T)
         if documents_BT is not None:
+            if attention_mask is not None or past:
+                raise ValueError("windows of several documents have neither an attention mask nor a cache")
             positions, mask = _packed(documents_BT)
 
         x_BTD = self.embed_tokens(ids_BT)
@@ -134,7 +136,7 @@ class GPT(nn.Module):
         """Hidden states (B, T, D) after the last norm.
 
         `documents_BT` numbers the documents of windows that hold several, one after the other: no token sees another
-        document, and each document's positions begin at 0.
+        document, and each document's positions begin at 0. Raises ValueError where there is an `attention_mask` too.
         """
         return self.model(ids_BT, attention_mask, documents_BT=documents_BT)
 
