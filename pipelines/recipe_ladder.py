@@ -71,7 +71,7 @@ LADDER = (
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),
     Rung("muon-lr", "Muon 0.014", {"pretrain.muon_lr": "0.014"}, False),
-    Rung("momentum", "Muon's momentum falls with the rate, from 0.95 to 0.85: the pipeline's recipe", {
+    Rung("momentum", "momentum falls from 0.95 to 0.85: the pipeline's recipe", {
         "pretrain.muon_momentum_end": "0.85",
     }),
 )  # fmt: skip
