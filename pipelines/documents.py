@@ -106,14 +106,18 @@ def recipe_search(_: Summary) -> str:
 
 def momentum(_: Summary) -> str:
     """Runs by two texts that differ in Muon's momentum, held out from each."""
-    columns = "text | momentum | Muon | seed | steps of the schedule | held out after 900 steps | held out at the end"
+    scores = {
+        "held_out_900": "held out after 900 steps",
+        "held_out": "held out at the end",
+        "whole_validation": "whole validation split",
+        "test": "test split",
+    }
+    columns = " | ".join(("text", "momentum", "Muon", "seed", "steps of the schedule", *scores.values()))
     rows = []
     for run in read_json(paths.DATA / "experiments" / "momentum.json"):
-        scores = " | ".join(
-            "" if (score := run.get(key)) is None else f"{score:.3f}" for key in ("held_out_900", "held_out")
-        )
+        found = " | ".join("" if (score := run.get(key)) is None else f"{score:.3f}" for key in scores)
         rows.append(
-            f"| {run['text']} | {run['momentum']} | {run['muon_lr']} | {run['seed']} | {run['steps']:,} | {scores} |"
+            f"| {run['text']} | {run['momentum']} | {run['muon_lr']} | {run['seed']} | {run['steps']:,} | {found} |"
         )
     return _table(columns, rows)
 
