@@ -77,6 +77,7 @@ class PretrainParams(Section):
     feed_forward: Literal["swiglu", "gelu", "gelu_tanh", "relu2"]
     bias: bool
     zero_init: bool
+    induction_start: bool
     batch_size: Count
     grad_accum_steps: Count
     steps: Count
@@ -107,6 +108,12 @@ class PretrainParams(Section):
         if self.positions == "rope" and (self.d_model // self.n_head) % 2:
             raise ValueError(
                 f"d_model / n_head: {self.d_model // self.n_head} is odd, but rotary embeddings turn pairs of channels"
+            )
+        if self.induction_start and not (
+            self.positions == "rope" and self.qk_norm and self.tie_embeddings and self.n_layer > 1
+        ):
+            raise ValueError(
+                "induction_start: needs positions = rope, qk_norm = true, tie_embeddings = true and two layers"
             )
         if self.context_len < self.seq_len:
             raise ValueError(f"context_len: {self.context_len} is below seq_len = {self.seq_len}")

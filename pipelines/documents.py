@@ -122,6 +122,29 @@ def momentum(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def induction_start(_: Summary) -> str:
+    """Runs that differ in their initial weights: held out on the way, and how well they repeat random tokens."""
+    steps = (300, 600, 900, 1650)
+    columns = " | ".join(
+        ("start", *(f"held out, step {n:,}" for n in steps), "whole validation", "test", "random repetition, step 300")
+    )
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "induction_start.json"):
+        found = [run["held_out"].get(str(n)) for n in steps] + [run.get("whole_validation"), run.get("test")]
+        figures = " | ".join("" if value is None else f"{value:.3f}" for value in found)
+        repetition = run.get("repetition")
+        rows.append(f"| {run['start']} | {figures} | {'' if repetition is None else f'{repetition:.1f}'} |")
+    return _table(columns, rows)
+
+
+def induction_start_characters(_: Summary) -> str:
+    """The preset `shakespeare` with both starts, scored on a part of the training split."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "induction_start_characters.json"):
+        rows.append(f"| {run['start']} | {run['seed']} | {run['held_out_nats']:.4f} | {run['training']:.3f} |")
+    return _table("start | seed | nats a character, held out | training", rows)
+
+
 def finetune_search(_: Summary) -> str:
     """The runs that chose the fine-tuning, in the order in which they were run."""
     columns = "trained | tokens | nats per token, validation | exact calls, new values | exact calls, new phrasings"
@@ -460,6 +483,8 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-hand-written": retrieval_hand_written,
     "recipe-search": recipe_search,
     "momentum": momentum,
+    "induction-start": induction_start,
+    "induction-start-characters": induction_start_characters,
     "finetune-search": finetune_search,
     "finetune-short": finetune_short,
     "finetune-packed": finetune_packed,

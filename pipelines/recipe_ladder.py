@@ -42,6 +42,7 @@ class Rung:
 GPT2 = {
     "pretrain.positions": "learned", "pretrain.norm": "layer", "pretrain.qk_norm": "false", "pretrain.bias": "true",
     "pretrain.feed_forward": "gelu_tanh", SIZES + "pretrain.d_ff": "512", "pretrain.zero_init": "false",
+    "pretrain.induction_start": "false",
     "pretrain.optimizer": "adamw", "pretrain.adamw_lr": "0.003", "pretrain.schedule": "cosine",
     SIZES + "pretrain.batch_size": "16", SIZES + "pretrain.steps": "60", SIZES + "pretrain.warmup_steps": "6",
 }  # fmt: skip
@@ -71,9 +72,8 @@ LADDER = (
         SIZES + "pretrain.batch_size": "4", SIZES + "pretrain.steps": "240", SIZES + "pretrain.warmup_steps": "24",
     }, False),
     Rung("muon-lr", "Muon 0.014", {"pretrain.muon_lr": "0.014"}, False),
-    Rung("momentum", "momentum falls from 0.95 to 0.85: the pipeline's recipe", {
-        "pretrain.muon_momentum_end": "0.85",
-    }),
+    Rung("momentum", "momentum falls from 0.95 to 0.85", {"pretrain.muon_momentum_end": "0.85"}),
+    Rung("induction", "begins with an induction circuit: the pipeline's recipe", {"pretrain.induction_start": "true"}),
 )  # fmt: skip
 
 

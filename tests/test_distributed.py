@@ -43,6 +43,7 @@ OURS: dict[str, Any] = {}
 GPT2: dict[str, Any] = {
     "optimizer": "adamw", "bias": True, "positions": "learned", "norm": "layer", "tie_embeddings": False,
     "feed_forward": "gelu", "qk_norm": False, "zero_init": False,
+    "induction_start": False,
 }  # fmt: skip
 
 Worker = Callable[..., Any]

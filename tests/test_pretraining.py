@@ -81,6 +81,7 @@ def _env(**extra: str) -> dict[str, str]:
 def _recipe(**changes):
     recipe = load_params(ROOT / "params.yaml").pretrain
     sizes = {"n_layer": 1, "n_head": 2, "n_kv_head": 2, "d_model": 16, "d_ff": 32, "seq_len": 32, "context_len": 64}
+    sizes["induction_start"] = False  # needs two layers
     run = {
         "batch_size": 4,
         "steps": 12,
@@ -424,7 +425,7 @@ def test_the_switches_span_the_recipes(opened):
         {"positions": "learned", "norm": "layer", "qk_norm": False, "bias": True, "feed_forward": "gelu_tanh"},
         {"norm": "layer", "feed_forward": "relu2"},
     ):
-        model = build_model(_recipe(zero_init=False, **changes), shards.vocab_size, 0)
+        model = build_model(_recipe(zero_init=False, induction_start=False, **changes), shards.vocab_size, 0)
         for key, value in changes.items():
             assert getattr(model.config, key) == value
         stream = [p for name, p in model.named_parameters() if name.endswith(("o_proj.weight", "down_proj.weight"))]
@@ -663,7 +664,8 @@ from llmm.training.tokenizer.folder import load_tokenizer
 
 shards, bytes_of_token = TokenShards.open(Path("data/tokens")), token_bytes(load_tokenizer(Path("data/tokenizer")))
 sizes = {"n_layer": 1, "d_model": 16, "d_ff": 32, "seq_len": 16, "batch_size": 2, "steps": 400, "dropout": 0.1}
-recipe = load_params().pretrain.model_copy(update={**sizes, "warmup_steps": 5, "eval_every": 50, "checkpoint_every": 1})
+run = {"warmup_steps": 5, "eval_every": 50, "checkpoint_every": 1, "induction_start": False}
+recipe = load_params().pretrain.model_copy(update={**sizes, **run})
 
 def child(name):
     pid = os.fork()  # this process never computes, so its children may

@@ -12,16 +12,21 @@ import numpy as np
 import pytest
 import torch
 from derivations import assert_derivations_are_tested
+from pydantic import ValidationError
 
 from llmm.errors import UserError
 from llmm.foundations.optimizers.schedules import warmup_stable_decay
-from llmm.training.pretraining import checks
+from llmm.params import PretrainParams, load_params
+from llmm.training.pretraining import checks, induction_start
 from llmm.training.pretraining.compute import attention_share, training_flops
 from llmm.training.pretraining.coordinate_check import activations, slopes
 from llmm.training.pretraining.mup import factors, parameter_groups, scale_init
 from llmm.training.pretraining.noise_scale import NoiseScale, TradeOff, fit_trade_off, gradient_of, squares
+from llmm.training.pretraining.recipe import build_model
 from llmm.training.pretraining.scaling_law import ScalingLaw, bootstrap, fit, weakest_direction
 from llmm.training.pretraining.windows import Windows
+from llmm.transformers.attention.induction import head_scores, repeated_sequences
+from llmm.transformers.attention.rope import rope_tables, rotate
 from llmm.transformers.gpt import GPT, GPTConfig
 
 README = Path("llmm/training/pretraining/README.md")
@@ -247,6 +252,86 @@ def test_a_killed_run_goes_on_to_the_same_bits():
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"},
                           capture_output=True, text=True, timeout=120)  # fmt: skip
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+# 7. beginning with a circuit
+
+
+@pytest.mark.parametrize("heads, key_heads, width, vocab_size, at_least", [
+    (3, 3, 192, 2048, 0.95), (2, 1, 192, 2048, 0.9), (2, 2, 96, 65, 0.8), (2, 2, 64, 512, 0.35), (1, 1, 64, 64, 0.35),
+])  # fmt: skip
+def test_an_untrained_model_continues_a_repetition(heads, key_heads, width, vocab_size, at_least):
+    config = GPTConfig(vocab_size, 4, heads, key_heads, width, 2 * width, 256)
+    assert checks.repetitions_continued(config) >= at_least
+    plain = checks.repetitions_continued(config, lambda model, generator: None)
+    assert plain == 0  # blocks that do nothing name the token just read, which never follows itself here
+
+
+def test_scores_of_places_are_those_of_the_formula(monkeypatch):
+    monkeypatch.setattr(induction_start, "REST", 0.0)  # rows that the circuit does not use add their noise
+    assert checks.place_score_error() <= 1e-4
+
+
+def attention_paid(model, layer, ids_BT):
+    """The weights (B, H, T, T) with which a layer of `model` mixes."""
+    attention, seen = model.model.layers[layer].self_attn, []
+    hooks = [
+        norm.register_forward_hook(lambda *call: seen.append(call[2])) for norm in (attention.q_norm, attention.k_norm)
+    ]
+    with torch.no_grad():
+        model(ids_BT)
+    for hook in hooks:
+        hook.remove()
+    T, d = ids_BT.shape[1], attention.d_head
+    query, key = (rotate(x.transpose(1, 2), *rope_tables(d, T, model.config.rope_theta)) for x in seen)
+    key = key.repeat_interleave(attention.n_head // attention.n_kv_head, 1)
+    scores = (query @ key.mT / math.sqrt(d)).masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
+    return scores.softmax(-1)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_heads_of_the_circuit_look_where_they_should(key_heads):
+    model = fresh(GPTConfig(512, 5, 4, key_heads, 256, 256, 256))
+    induction_start.begin_with_induction(model, torch.Generator().manual_seed(1))
+    ids_BT, period_B = repeated_sequences(4, 128, 512, range(40, 60), torch.Generator().manual_seed(0))
+    first = attention_paid(model, 0, ids_BT)
+    assert first[:, 0].diagonal(-1, -2, -1)[:, 1:].mean() > 0.95
+    assert first[:, 1].diagonal(-2, -2, -1)[:, 1:].mean() > 0.95
+    _, after_last = head_scores(attention_paid(model, 2, ids_BT), period_B)
+    assert after_last.min() > 0.6
+    # B follows A, C follows D A: with A before it twice, only heads that compare two tokens know which is meant
+    A, B, C, D, E = 1, 2, 3, 4, 5
+    text = torch.cat([torch.arange(20, 30), torch.tensor([E, A, B]), torch.arange(30, 40), torch.tensor([D, A, C]),
+                      torch.arange(40, 50), torch.tensor([E, A])])[None]  # fmt: skip
+    paid = attention_paid(model, 2, text)[0, :, -1]
+    to_B, to_C = paid[:, 12], paid[:, 25]
+    per_key = 4 // key_heads
+    single = range(4 if key_heads == 1 else 4 - per_key)
+    assert all(to_B[head] < 3 * to_C[head] for head in single)
+    assert all(to_B[head] > 10 * to_C[head] for head in range(4) if head not in single)
+
+
+@pytest.mark.parametrize("zero_init", [True, False])
+def test_the_recipe_decides_on_the_circuit(zero_init):
+    recipe = load_params(Path("params.yaml")).pretrain.model_copy(update={"zero_init": zero_init})
+    ids_BT, period_B = repeated_sequences(2, 128, 512, range(40, 60), torch.Generator().manual_seed(0))
+    found = []
+    for start in (True, False):
+        model = build_model(recipe.model_copy(update={"induction_start": start}), 512, 0)
+        _, after_last = head_scores(attention_paid(model, 2, ids_BT), period_B)
+        found.append(after_last.min().item())
+    assert found[0] > 0.4 and found[1] < 0.05
+
+
+@pytest.mark.parametrize("change", [
+    {"positions": "learned"}, {"qk_norm": False}, {"tie_embeddings": False}, {"n_layer": 1},
+])  # fmt: skip
+def test_recipes_that_lack_a_part_of_the_circuit_are_refused(change):
+    recipe = load_params(Path("params.yaml")).pretrain.model_dump()
+    assert PretrainParams(**recipe).induction_start
+    with pytest.raises(ValidationError, match="induction_start: needs positions = rope"):
+        PretrainParams(**recipe | change)
+    assert not PretrainParams(**recipe | change | {"induction_start": False}).induction_start
 
 
 def test_no_document_is_on_both_sides():

@@ -41,6 +41,7 @@ from llmm.training.pretraining.compute import (
 )
 from llmm.training.pretraining.coordinate_check import movements, slopes
 from llmm.training.pretraining.data import ShardWriter, TokenShards
+from llmm.training.pretraining.induction_start import GAIN_OF_PLACE, begin_with_induction
 from llmm.training.pretraining.mup import factors, parameter_groups, scale_init
 from llmm.training.pretraining.noise_scale import NoiseScale, TradeOff, fit_trade_off, squares
 from llmm.training.pretraining.scaling_law import ScalingLaw, fit, sensitivities, weakest_direction
@@ -48,6 +49,8 @@ from llmm.training.pretraining.spikes import SpikeDetector
 from llmm.training.pretraining.trainer import train
 from llmm.training.pretraining.verdict import ExpectedCurve, verdict
 from llmm.training.pretraining.windows import Windows
+from llmm.transformers.attention.induction import predictable, repeated_sequences
+from llmm.transformers.attention.rope import rope_tables, rotate
 from llmm.transformers.gpt import GPT, GPTConfig
 
 V = 64
@@ -551,6 +554,49 @@ def schedule_area_error() -> float:
     return max(worst, abs(area - (warmup / 2 + 0.55 * (steps - warmup) + 0.45)) / steps)
 
 
+# --- a start with a circuit -------------------------------------------------------------------------------------------
+
+
+def circuit_accuracy() -> float:
+    """`repetitions_continued` at the default model's width and depth, with its heads or grouped ones: the smaller."""
+    sizes = {"vocab_size": 2048, "n_layer": 4, "d_model": 192, "d_ff": 384, "context_len": 256}
+    return min(repetitions_continued(GPTConfig(n_head=h, n_kv_head=k, **sizes)) for h, k in ((3, 3), (2, 1)))
+
+
+@torch.no_grad()
+def repetitions_continued(
+    config: GPTConfig, start: Callable[[GPT, torch.Generator], None] = begin_with_induction
+) -> float:
+    """Share of the tokens from the second period of repeated random sequences on that an untrained model foretells."""
+    model = _model(config)
+    start(model, torch.Generator().manual_seed(1))
+    periods = range(16, min(64, config.vocab_size))
+    ids_BT, period_B = repeated_sequences(4, 256, config.vocab_size, periods, torch.Generator().manual_seed(0))
+    right_BT = model(ids_BT)[:, :-1].argmax(-1) == ids_BT[:, 1:]
+    return float(right_BT[predictable(period_B, 256)].double().mean())
+
+
+@torch.no_grad()
+def place_score_error(T: int = 20) -> float:
+    """Scores of the heads that look one and two places back against README (7.1), largest error in units of √d."""
+    model = _model(GPTConfig(V, 2, 2, 2, 64, 128, T))
+    begin_with_induction(model, torch.Generator().manual_seed(1))
+    attention, d = model.model.layers[0].self_attn, 32
+    asked: list[torch.Tensor] = []
+    attention.q_norm.register_forward_hook(lambda module, inputs, output: asked.append(output))
+    attention.k_norm.register_forward_hook(lambda module, inputs, output: asked.append(output))
+    model(_ids(1, T)[:, :T])
+    query_HTd, key_HTd = (rotate(x[0].transpose(0, 1), *rope_tables(d, T, 10000.0)).double() for x in asked)
+    frequency = 10000.0 ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+    distance_TT = torch.arange(T)[:, None] - torch.arange(T)
+    worst = 0.0
+    for head, back in ((0, 1), (1, 2)):
+        cosines_TT = (frequency**2 * (frequency * (distance_TT - back)[..., None]).cos()).sum(-1) / (frequency**2).sum()
+        score_TT = query_HTd[head] @ key_HTd[head].T / d
+        worst = max(worst, float((score_TT - GAIN_OF_PLACE * cosines_TT).abs().max()))
+    return worst
+
+
 # --- shared -----------------------------------------------------------------------------------------------------------
 
 _PARAMS = Path("params.yaml").absolute()
@@ -623,7 +669,7 @@ def _shards(documents: list[tuple[list[int], int]], vocab_size: int, name: str) 
 def _recipe() -> PretrainParams:
     sizes = {"n_layer": 1, "n_head": 2, "n_kv_head": 2, "d_model": 16, "d_ff": 32, "seq_len": 16, "context_len": 32}
     run = {"batch_size": 2, "grad_accum_steps": 2, "steps": 12, "warmup_steps": 2, "compile": False, "eval_every": 5}
-    fixed = {"checkpoint_every": 2, "dtype": "float32", "dropout": 0.1, "muon_lr": 0.02}
+    fixed = {"checkpoint_every": 2, "dtype": "float32", "dropout": 0.1, "muon_lr": 0.02, "induction_start": False}
     return load_params(_PARAMS).pretrain.model_copy(update=sizes | run | fixed)
 
 

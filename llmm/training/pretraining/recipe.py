@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.schedules import cosine, set_learning_rates, warmup_stable_decay
 from llmm.params import PretrainParams
+from llmm.training.pretraining.induction_start import begin_with_induction
 from llmm.transformers.gpt import GPT, GPTConfig
 
 # Two steps from the tighter norm lift what three do from the Frobenius norm, in two thirds of the time: M3, (27.1)
@@ -48,6 +49,8 @@ def build_model(recipe: PretrainParams, vocab_size: int, seed: int) -> GPT:
     model.init_weights(generator)
     if not recipe.zero_init:
         _init_as_gpt2(model, generator)
+    if recipe.induction_start:
+        begin_with_induction(model, generator)
     if recipe.residual_dtype != "float32":
         model.model.residual_dtype = getattr(torch, recipe.residual_dtype)
     return model
@@ -95,7 +98,7 @@ def learning_rate_share(recipe: PretrainParams, step: int, steps: int) -> float:
 def set_pace(optimizers: Sequence[Optimizer], peaks: Sequence[float], recipe: PretrainParams, share: float) -> None:
     """Give every optimizer `share` of its peak learning rate, and Muon the momentum that goes with it.
 
-    Long memory finds the way while steps are long; where they shrink, old gradients are of places that were left.
+    That falling helps is measured, not derived: "How much should Muon remember?" in experiments_log.md.
     """
     set_learning_rates(optimizers, peaks, share)
     for optimizer in optimizers:
