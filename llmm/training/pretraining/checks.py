@@ -559,8 +559,7 @@ def schedule_area_error() -> float:
 
 def circuit_accuracy() -> float:
     """`repetitions_continued` at the default model's width and depth, with its heads or grouped ones: the smaller."""
-    sizes = {"vocab_size": 2048, "n_layer": 4, "d_model": 192, "d_ff": 384, "context_len": 256}
-    return min(repetitions_continued(GPTConfig(n_head=h, n_kv_head=k, **sizes)) for h, k in ((3, 3), (2, 1)))
+    return min(repetitions_continued(GPTConfig(2048, 4, h, k, 192, 384, 256)) for h, k in ((3, 3), (2, 1)))
 
 
 @torch.no_grad()
