@@ -42,8 +42,7 @@ TOLERANCE = 1e-11
 OURS: dict[str, Any] = {}
 GPT2: dict[str, Any] = {
     "optimizer": "adamw", "bias": True, "positions": "learned", "norm": "layer", "tie_embeddings": False,
-    "feed_forward": "gelu", "qk_norm": False, "zero_init": False,
-    "induction_start": False,
+    "feed_forward": "gelu", "qk_norm": False, "zero_init": False, "induction_start": False,
 }  # fmt: skip
 
 Worker = Callable[..., Any]

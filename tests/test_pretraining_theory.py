@@ -26,8 +26,8 @@ from llmm.training.pretraining.recipe import build_model
 from llmm.training.pretraining.scaling_law import ScalingLaw, bootstrap, fit, weakest_direction
 from llmm.training.pretraining.windows import Windows
 from llmm.transformers.attention.induction import head_scores, repeated_sequences
-from llmm.transformers.attention.rope import rope_tables, rotate
 from llmm.transformers.gpt import GPT, GPTConfig
+from llmm.transformers.gpt.lens import attention_patterns
 
 README = Path("llmm/training/pretraining/README.md")
 CHINCHILLA = ScalingLaw(1.8172, (482.01, 2085.43), (0.3478, 0.3658))
@@ -274,19 +274,7 @@ def test_scores_of_places_are_those_of_the_formula(monkeypatch):
 
 def attention_paid(model, layer, ids_BT):
     """The weights (B, H, T, T) with which a layer of `model` mixes."""
-    attention, seen = model.model.layers[layer].self_attn, []
-    hooks = [
-        norm.register_forward_hook(lambda *call: seen.append(call[2])) for norm in (attention.q_norm, attention.k_norm)
-    ]
-    with torch.no_grad():
-        model(ids_BT)
-    for hook in hooks:
-        hook.remove()
-    T, d = ids_BT.shape[1], attention.d_head
-    query, key = (rotate(x.transpose(1, 2), *rope_tables(d, T, model.config.rope_theta)) for x in seen)
-    key = key.repeat_interleave(attention.n_head // attention.n_kv_head, 1)
-    scores = (query @ key.mT / math.sqrt(d)).masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
-    return scores.softmax(-1)
+    return torch.stack([attention_patterns(model, ids)[layer] for ids in ids_BT.tolist()])
 
 
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
