@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -52,6 +52,17 @@ def compiled(function: Callable[P, R], device: torch.device, dynamic: bool | Non
     """
     options = {"online_softmax": False} if device.type == "cuda" else None
     return torch.compile(function, dynamic=dynamic, options=options)
+
+
+def compile_blocks(blocks: Iterable[torch.nn.Module]) -> None:
+    """Compile each block, in place: one graph stands for all, ready in about half the time of the whole model's."""
+    for block in blocks:
+        block.compile(dynamic=False)
+
+
+def compiling_nothing_new() -> contextlib.AbstractContextManager[None]:
+    """Within it what would have to be compiled first runs uncompiled: for a look at a model in mid-training."""
+    return torch.compiler.set_stance("eager_on_recompile")
 
 
 @functools.cache

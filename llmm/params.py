@@ -85,6 +85,7 @@ class PretrainParams(Section):
     muon_lr: Positive
     muon_momentum: Annotated[float, Field(ge=0, lt=1)]
     muon_momentum_end: Annotated[float, Field(ge=0, lt=1)]
+    muon_neuron_beta: Annotated[float, Field(ge=0, lt=1)]
     adamw_lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["wsd", "cosine"]
@@ -94,7 +95,7 @@ class PretrainParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     dtype: Literal["auto", "float32", "bfloat16"]
     residual_dtype: Literal["float32", "bfloat16"]
-    compile: bool
+    compile: bool | Literal["auto"]
     parallel: Literal["ddp", "fsdp"]
     eval_every: Count
     checkpoint_every: Count

@@ -122,6 +122,18 @@ def momentum(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def pretrain_gpu_search(_: Summary) -> str:
+    """Whole runs on a GPU that differ in one thing or a few, two seeds or more each, two texts."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "pretrain_gpu_search.json"):
+        scores = run["scores"]
+        found = " | ".join(f"{score:.4f}" for score in scores[:2])
+        more = ", ".join(f"{score:.4f}" for score in scores[2:])
+        changed = run["changed"] or "the recipe before"
+        rows.append(f"| {run['text']} | {changed} | {found} | {more} | {fmean(scores[:2]):.4f} |")
+    return _table("text | changed | seed 0 | seed 1 | more seeds | mean of the first two", rows)
+
+
 def induction_start(_: Summary) -> str:
     """Runs that differ in their initial weights: held out on the way, and how well they repeat random tokens."""
     steps = (300, 600, 900, 1650)
@@ -483,6 +495,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-hand-written": retrieval_hand_written,
     "recipe-search": recipe_search,
     "momentum": momentum,
+    "pretrain-gpu-search": pretrain_gpu_search,
     "induction-start": induction_start,
     "induction-start-characters": induction_start_characters,
     "finetune-search": finetune_search,

@@ -64,7 +64,7 @@ LADDER = (
     Rung("wsd", "linear cooldown to zero for the cosine", {"pretrain.schedule": "wsd"}),
     Rung("muon", "Muon 0.02 for the matrices, AdamW 0.01 for the rest", {
         "pretrain.optimizer": "muon", "pretrain.muon_lr": "0.02", "pretrain.adamw_lr": "0.01",
-        "pretrain.muon_momentum_end": "0.95",
+        "pretrain.muon_momentum_end": "0.95", "pretrain.muon_neuron_beta": "0",
     }),
     Rung("cooldown", "a cooldown of 85% of the steps", {"pretrain.cooldown_fraction": "0.85"}, False),
     Rung("untied", "an LM head of its own", {"pretrain.tie_embeddings": "false"}, False),
@@ -73,7 +73,10 @@ LADDER = (
     }, False),
     Rung("muon-lr", "Muon 0.014", {"pretrain.muon_lr": "0.014"}, False),
     Rung("momentum", "momentum falls from 0.95 to 0.85", {"pretrain.muon_momentum_end": "0.85"}),
-    Rung("induction", "begins with an induction circuit: the pipeline's recipe", {"pretrain.induction_start": "true"}),
+    Rung("induction", "begins with an induction circuit", {"pretrain.induction_start": "true"}),
+    Rung("neurons", "NorMuon for Muon, AdamW 0.008: the pipeline's recipe", {
+        "pretrain.muon_neuron_beta": "0.95", "pretrain.adamw_lr": "0.008",
+    }),
 )  # fmt: skip
 
 

@@ -31,6 +31,12 @@ def after(prompt: str, tool: str, /, **arguments: str) -> bool:
     return allowed(call_text(tool, arguments), Message("user", prompt))
 
 
+def test_words_that_were_shouted_are_copied_in_the_letters_in_which_they_are_read() -> None:
+    assert after("SEARCH THE DOCS FOR OPEN FILES", "search_docs", query="open files")
+    assert not after("SEARCH THE DOCS FOR OPEN FILES", "search_docs", query="OPEN FILES")
+    assert after("please show me what EOF is", "signature", name="EOF")
+
+
 @pytest.mark.parametrize("phrasings", ["TRAIN", "DEV", "TEST"])
 @pytest.mark.parametrize("kind", ["calculator", "python", "search_docs", "signature", "two_in_one"])
 def test_the_right_call_is_never_forbidden(kind: str, phrasings: Split) -> None:

@@ -14,6 +14,7 @@ from agents.tool_agent.tools import ERROR
 from agents.tool_agent.traces import SHARES, make_conversations, word_search
 from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
+from llmm.training.lora.truecase import truecased
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
 SPLITS = ("TRAIN", "DEV", "TEST")
@@ -135,7 +136,7 @@ def test_conversations_are_executed_and_answers_follow_from_the_results() -> Non
         if one.kind == "plan":
             assert [message.role for message in messages] == ["system", "user", "assistant"]
             parts = messages[-1].text.split(BETWEEN_PARTS)
-            assert len(parts) == 2 and all(part and part in messages[1].text for part in parts)
+            assert len(parts) == 2 and all(part and part in truecased(messages[1].text) for part in parts)
             continue
         assert messages[0].role == "user" and messages[-1].role == "assistant"
         for call, result in itertools.pairwise(messages):

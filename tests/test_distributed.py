@@ -170,7 +170,9 @@ def _held(changes: dict[str, Any]) -> int:
 def test_sharded_processes_hold_half_each(tmp_path):
     _, model, optimizers = _begin("fsdp", OURS)
     matrices = sum(p.numel() for p in optimizers[0].param_groups[0]["params"])
-    whole = 3 * sum(p.numel() for p in model.parameters()) - matrices  # Muon has one state, AdamW has two
+    rows = sum(p.shape[0] for p in optimizers[0].param_groups[0]["params"])
+    # NorMuon has one number a weight and one a row, AdamW two a weight
+    whole = 3 * sum(p.numel() for p in model.parameters()) - matrices + rows
     held = run_two(tmp_path, _held, OURS)
     assert sum(held) == whole
     assert max(held) < 0.55 * whole

@@ -36,11 +36,17 @@ from agents.tool_agent import small_agent
 from agents.tool_agent.loop import Limits
 from agents.tool_agent.trace import Step, Trace
 from llmm.training.lora.chat import Message, call_text
+from llmm.training.lora.truecase import truecased
 from llmm.transformers.gpt import GPT
 from llmm.transformers.gpt.generate import generate
 from llmm.transformers.gpt.sampling import Sampler
 
-MESSAGES = ("read note 1, then pay 20 to ben", "what is 3 plus 4?", "x=1\nx*2 and 5+5")
+MESSAGES = (
+    "read note 1, then pay 20 to ben",
+    "what is 3 plus 4?",
+    "x=1\nx*2 and 5+5",
+    "READ NOTE 1, THEN PAY 20 TO ben",
+)
 TOOLS = small_agent.tools({"1": "tea"})
 
 # --- votes ------------------------------------------------------------------------------------------------------------
@@ -294,7 +300,7 @@ def test_any_weights_write_plans_only() -> None:
         for ids, message in zip(written, MESSAGES, strict=True):
             turn = codec.read_turn(ids)
             ended += turn is not None
-            assert turn is None or (turn.role == "assistant" and is_plan(turn.text, message))
+            assert turn is None or (turn.role == "assistant" and is_plan(turn.text, truecased(message)))
     assert ended > 9
 
 

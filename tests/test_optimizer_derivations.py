@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmm.foundations.optimizers import checks, plain
 from llmm.foundations.optimizers.experiments import counterexample_drifts, quintic
-from llmm.foundations.optimizers.muon import orthogonalise
+from llmm.foundations.optimizers.muon import Muon, orthogonalise
 from llmm.foundations.optimizers.problems import curvatures, steps_to_reach
 
 FLOAT64 = torch.float64
@@ -222,6 +222,39 @@ def test_26_the_band_is_from_the_minimum_of_the_polynomial_to_the_minimums_image
     assert inside.min() >= low - 1e-9 and inside.max() <= high + 1e-9  # once in the band, always in it
     tiny = torch.tensor(1e-9, dtype=FLOAT64)
     assert float(quintic(tiny, 5) / tiny) == pytest.approx(a**5, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (3, 12), (6, 6)])
+def test_27_3_rows_are_divided_by_what_they_were_and_the_matrix_keeps_its_length(shape):
+    assert checks.normuon_rows_from_equations() <= 1e-10
+    beta, mu, lr = 0.8, 0.9, 0.1
+    generator = torch.Generator().manual_seed(0)
+    gradients = torch.randn(5, *shape, dtype=FLOAT64, generator=generator)
+    gradients[:, 0] *= 100  # one loud neuron
+    weight = torch.nn.Parameter(torch.zeros(shape, dtype=FLOAT64))
+    optimizer = Muon([weight], lr, mu, dtype=FLOAT64, neuron_beta=beta)
+    m, v = torch.zeros(shape, dtype=FLOAT64), torch.zeros(shape[0], dtype=FLOAT64)
+    for g in gradients:
+        before = weight.detach().clone()
+        weight.grad = g
+        optimizer.step()
+        m = mu * m + (1 - mu) * g
+        step = orthogonalise((g + mu * (m - g))[None])[0]
+        v = beta * v + (1 - beta) * (step**2).sum(1) / shape[1]
+        R = torch.diag(v**-0.5) @ step
+        expected = -lr * max(1, shape[0] / shape[1]) ** 0.5 * step.norm() / R.norm() * R
+        assert torch.allclose(weight.detach() - before, expected, rtol=0, atol=1e-9)
+
+
+def test_27_3_rows_of_zeros_stay_where_they_are():
+    weight = torch.nn.Parameter(torch.ones(4, 3))
+    optimizer = Muon([weight], neuron_beta=0.9)
+    for row in (None, 1):
+        weight.grad = torch.zeros(4, 3)
+        if row is not None:
+            weight.grad[row, 0] = 1.0
+        optimizer.step()
+    assert weight.isfinite().all() and (weight[[0, 2, 3]] == 1).all() and weight[1, 0] < 1
 
 
 def test_28_soap_is_adam_in_the_basis():

@@ -51,7 +51,7 @@ def compare(count: int, seed: int) -> dict[str, Any]:
         together = [list(one.calls) == calls for one, calls in zip(transcripts, wanted, strict=True)]
         pairs = paired(together, alone)
         planned = [
-            tuple(turn.asked for turn in one.turns if turn.who == "worker") == task.parts
+            tuple(turn.asked for turn in one.turns if turn.who == "worker") == task.parts_as_read
             for one, task in zip(transcripts, tasks, strict=True)
         ]
         found[name] = {

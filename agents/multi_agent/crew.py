@@ -12,6 +12,7 @@ from agents.tool_agent.tasks import BETWEEN_PARTS, PLAN
 from agents.tool_agent.tools import Toolbox
 from agents.tool_agent.trace import Trace
 from llmm.training.lora.chat import ChatCodec, Conversation, Message
+from llmm.training.lora.truecase import truecased
 from llmm.transformers.gpt import GPT
 from llmm.transformers.gpt.sampling import Sampler
 
@@ -44,11 +45,13 @@ class Crew:
         return traces
 
     def plan(self, transcripts: Sequence[Transcript]) -> list[tuple[str, ...]]:
-        """The errands of each message, in its own words; the whole message where what the planner says is no plan."""
+        """The errands of each message, in its own words as they are read; the whole message where what the planner says
+        is no plan."""
         requests = [(one, one.message, [Message("system", PLAN)]) for one in transcripts]
         found = []
         for one, trace in zip(transcripts, self.ask(PLANNER, requests), strict=True):
-            parts = trace.answer.split(BETWEEN_PARTS) if is_plan(trace.answer, one.message) else [one.message]
+            read = truecased(one.message)
+            parts = trace.answer.split(BETWEEN_PARTS) if is_plan(trace.answer, read) else [one.message]
             found.append(tuple(part.strip() for part in parts))
         return found
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.tasks import BETWEEN_PARTS
-from llmm.training.lora.chat import ChatCodec, Conversation
+from llmm.training.lora.chat import ChatCodec, Conversation, as_read
 
 
 class PlanGrammar(CallGrammar):
-    """The grammar of a planner: the assistant's turn, in parts of the last thing that the user has said."""
+    """The grammar of a planner: the assistant's turn, in parts of the last that the user has said as it is read."""
 
     def __init__(self, codec: ChatCodec) -> None:
         super().__init__(codec, ())
@@ -29,7 +29,7 @@ class PlanGrammar(CallGrammar):
 
     def processor(self, conversations: Sequence[Conversation]) -> "PlanMasks":  # type: ignore[override]
         """A fresh mask for one call of `generate`, whose rows continue `conversations`."""
-        said = [[message.text for message in one if message.role == "user"][-1] for one in conversations]
+        said = [[message.text for message in as_read(one) if message.role == "user"][-1] for one in conversations]
         return PlanMasks(self, said)
 
     def allowed(self, written: Sequence[int], message: str) -> list[int]:

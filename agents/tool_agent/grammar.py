@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.tools import Tool
-from llmm.training.lora.chat import ChatCodec, Conversation
+from llmm.training.lora.chat import ChatCodec, Conversation, as_read
 
 _COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 
@@ -45,8 +45,8 @@ class CallGrammar:
         return GrammarMasks(self, conversations)
 
     def matcher(self, conversation: Conversation) -> llguidance.LLMatcher:
-        """What follows a call token by token: a valid call whose arguments come from `conversation`."""
-        schema = _schema(self._arguments, conversation)
+        """What follows a call token by token: a valid call whose arguments come from `conversation`, as it is read."""
+        schema = _schema(self._arguments, as_read(conversation))
         grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT)
         return llguidance.LLMatcher(self.tokenizer, grammar)
 

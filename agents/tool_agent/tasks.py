@@ -13,6 +13,7 @@ from agents.tool_agent.phrasings.tables import Split, held_out_skeletons, table,
 from agents.tool_agent.templates import choose, fill, perturb, skeleton, slots_of, vary
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
+from llmm.training.lora.truecase import truecased
 
 PLAN = "plan"  # the system turn that asks for the parts of a message and not for an answer
 BETWEEN_PARTS = "\n\n"  # a part may be a program of several lines
@@ -56,6 +57,13 @@ class Task:
     reply: str = ""
     history: tuple[Message, ...] = ()
     parts: tuple[str, ...] = ()
+
+    @property
+    def parts_as_read(self) -> tuple[str, ...]:
+        """The parts in the letters in which a model reads them: truecasing looks at the whole message."""
+        read = truecased(self.prompt)
+        places = [self.prompt.index(part) for part in self.parts]
+        return tuple(read[at : at + len(part)] for at, part in zip(places, self.parts, strict=True))
 
     def expected_answer(self, toolbox: Toolbox) -> str:
         """The right final answer: made of the results of the right calls."""
@@ -184,8 +192,8 @@ def conversation(task: Task, toolbox: Toolbox) -> list[Message]:
 
 
 def plan(task: Task) -> list[Message]:
-    """The message of `task` as a planner takes it apart."""
-    parts = BETWEEN_PARTS.join(task.parts)
+    """The message of `task` as a planner takes it apart, who can only write what it has read."""
+    parts = BETWEEN_PARTS.join(task.parts_as_read)
     return [Message("system", PLAN), Message("user", task.prompt), Message("assistant", parts)]
 
 

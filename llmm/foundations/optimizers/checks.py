@@ -44,7 +44,11 @@ SQUARE = [
     (6, 6),
 ]  # of full rank at once, so that SOAP's bases are determined: README (30)
 WIDE_AND_TALL = [(20, 7), (7, 20), (4, 9)]
-ONLY_SHAPES = {"soap": SQUARE, "muon_schatten4": MATRICES}  # of those that are compared to their plain versions
+ONLY_SHAPES = {
+    "soap": SQUARE,
+    "muon_schatten4": MATRICES,
+    "normuon": MATRICES,
+}  # of those that are compared to their plain versions
 
 
 # --- against torch --------------------------------------------------------------------------------------------------
@@ -100,7 +104,7 @@ def clipping_from_torch() -> float:
 
 
 def fast_from_plain() -> float:
-    """Lion, Muon by the other norm, SOAP on square matrices, Schedule-Free AdamW; what torch has is compared above."""
+    """Lion, Muon by the other norm, NorMuon, SOAP on square matrices, Schedule-Free AdamW; torch has none of them."""
     largest = 0.0
     for name, (ours, fast) in OTHERS.items():
         arguments: dict[str, Any] = {"shapes": shapes} if (shapes := ONLY_SHAPES.get(name)) else {}
@@ -266,6 +270,22 @@ def muon_steps_from_equations() -> float:
         size = max(1, shape[0] / shape[1]) ** 0.5 * float(orthogonalise(G[None])[0].norm())
         fast = _drive_optimizer(lambda p: Muon(p, lr=1.0, dtype=torch.float64), torch.zeros_like(G), G[None])
         largest = max(largest, abs(float(fast.norm()) - size) / size)
+    return largest
+
+
+def normuon_rows_from_equations() -> float:
+    """Of a first step: what separates its rows from one length, and its norm from Muon's, relative."""
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for shape in ((12, 3), (3, 12), (6, 6)):
+        G = 1e10 * torch.randn(shape, dtype=torch.float64, generator=generator)
+        step, plain_step = (
+            _drive_optimizer(partial(Muon, lr=1.0, dtype=torch.float64, neuron_beta=beta), torch.zeros_like(G), G[None])
+            for beta in (0.9, 0.0)
+        )
+        rows = step.norm(dim=1)
+        largest = max(largest, float((rows / rows.mean() - 1).abs().max()))
+        largest = max(largest, abs(float(step.norm() / plain_step.norm()) - 1))
     return largest
 
 

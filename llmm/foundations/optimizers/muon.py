@@ -1,7 +1,8 @@
-"""Muon: momentum whose update matrix is made (nearly) orthogonal before it is applied.
+"""Muon: momentum whose update matrix is made (nearly) orthogonal before it is applied; NorMuon evens out its rows.
 
 Sources: Jordan et al. 2024 (the Newton-Schulz iteration with its coefficients); Bernstein and Newhouse 2024
-(2409.20325), section 4: the orthogonal factor U Vᵀ is the steepest descent step under the spectral norm.
+(2409.20325), section 4: the orthogonal factor U Vᵀ is the steepest descent step under the spectral norm; Li et al. 2025
+(2510.05491), algorithm 1: NorMuon.
 """
 
 from collections import defaultdict
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 Norm = Literal["frobenius", "schatten4"]  # what a matrix is divided by before the iteration
 _WIDE = 1.5  # from this ratio of the sides on, iterating on the Gram matrix takes less time
+_NO_ROW = 1e-12  # added to lengths, so that a row or matrix of zeros can be divided by its own
 _NOISE = 0.1  # the most that rounding may have grown to in the Gram matrix, whose largest eigenvalue is about 1
 
 
@@ -81,6 +83,8 @@ class Muon(Optimizer):
     """m ← μm + (1-μ)g,  O = orthogonalise(g + μ(m - g)),  W ← (1 - lr·wd)W - lr · √max(1, rows / columns) · O.
 
     For matrices only (embeddings and gains belong to AdamW). Matrices of one shape are orthogonalised as one batch.
+    With a `neuron_beta` it is NorMuon: every row of O is divided by the root of its mean square over time, and the
+    matrix gets its length back. README (27.3).
     """
 
     def __init__(
@@ -92,10 +96,14 @@ class Muon(Optimizer):
         newton_schulz_steps: int = 5,
         norm: Norm = "frobenius",
         dtype: torch.dtype = torch.float32,
+        neuron_beta: float = 0.0,
     ) -> None:
-        """`dtype` is that of the iteration's products; it corrects its own rounding, so bfloat16 is exact enough."""
+        """`dtype` is that of the iteration's products; it corrects its own rounding, so bfloat16 is exact enough.
+
+        `neuron_beta` is the share of the mean squares of rows that stays from step to step; 0 leaves rows as they are.
+        """
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": newton_schulz_steps}
-        super().__init__(params, {**defaults, "norm": norm, "dtype": dtype})
+        super().__init__(params, {**defaults, "norm": norm, "dtype": dtype, "neuron_beta": neuron_beta})
         for group in self.param_groups:
             if wrong := [tuple(p.shape) for p in group["params"] if p.ndim != 2]:
                 raise ValueError(f"Muon moves matrices; found a parameter of shape {wrong[0]}")
@@ -119,13 +127,41 @@ class Muon(Optimizer):
 
             if group["weight_decay"]:
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            for weight, step, p in zip(weights, self.orthogonalised(directions, params, group), params, strict=True):
-                rows, columns = p.shape
-                weight.add_(step, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+            steps = self.orthogonalised(directions, params, group)
+            lengths = [-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5 for p in params]
+            if not group["neuron_beta"]:
+                for weight, step, length in zip(weights, steps, lengths, strict=True):
+                    weight.add_(step, alpha=length)
+                continue
+            factors = self._factors_of_rows(steps, params, group["neuron_beta"])
+            for weight, step, factor, length in zip(weights, steps, factors, lengths, strict=True):
+                weight.addcmul_(step, factor, value=length)
+
+    def _factors_of_rows(self, steps: list[Tensor], params: list[Tensor], beta: float) -> list[Tensor]:
+        """What each row of each step is multiplied by, (m, 1); the mean squares of rows in the state move on.
+
+        Rows are read once, for their squares: the product with the factor is a part of the update.
+        """
+        squares = [step.square().sum(1, keepdim=True) for step in steps]
+        for p in params:
+            if "neurons" not in self.state[p]:
+                self.state[p]["neurons"] = torch.zeros_like(p[:, :1])
+        means = self.held([self.state[p]["neurons"] for p in params])
+        torch._foreach_lerp_(means, [s / p.shape[1] for s, p in zip(squares, params, strict=True)], 1 - beta)
+        factors = [1 / (mean.sqrt() + _NO_ROW) for mean in means]
+        after = [(s * factor.square()).sum() for s, factor in zip(squares, factors, strict=True)]
+        lengths = self.over_processes(torch.stack([*(s.sum() for s in squares), *after])).sqrt()
+        before, after = lengths.view(2, -1) + _NO_ROW
+        torch._foreach_mul_(factors, list((before / after).unbind()))
+        return factors
 
     def held(self, tensors: list[Tensor]) -> list[Tensor]:
         """What this process has of each tensor: all of it, where there is one process."""
         return tensors
+
+    def over_processes(self, sums: Tensor) -> Tensor:
+        """Sums over what this process holds, made sums over whole matrices."""
+        return sums
 
     def orthogonalised(self, directions: list[Tensor], params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """The `directions` made orthogonal, those of one shape as one batch."""

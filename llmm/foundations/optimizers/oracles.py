@@ -74,7 +74,7 @@ MUON: tuple[Make, Make, Make] = (
 MUON_LOSS_SCALE = 1e10
 
 # those that torch does not have: the rule and the fast version
-MATRICES_ONLY = ("muon", "muon_schatten4", "soap")
+MATRICES_ONLY = ("muon", "muon_schatten4", "normuon", "soap")
 OTHERS: dict[str, tuple[Make, Make]] = {
     "lion": (
         by_rule(plain.lion, lr=0.003, beta1=0.8, beta2=0.95, weight_decay=0.3),
@@ -83,6 +83,10 @@ OTHERS: dict[str, tuple[Make, Make]] = {
     "muon_schatten4": (
         by_rule(plain.muon, lr=0.003, mu=0.9, weight_decay=0.1, newton_schulz_steps=2, norm="schatten4"),
         lambda p: Muon(p, 0.003, 0.9, 0.1, newton_schulz_steps=2, norm="schatten4", dtype=torch.float64),
+    ),
+    "normuon": (
+        by_rule(plain.normuon, lr=0.003, mu=0.9, beta2=0.8, weight_decay=0.1),
+        lambda p: Muon(p, 0.003, 0.9, 0.1, dtype=torch.float64, neuron_beta=0.8),
     ),
     "soap": (
         by_rule(plain.soap, lr=0.01, beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=0.3, every=7),

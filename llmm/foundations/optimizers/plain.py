@@ -191,6 +191,32 @@ def muon(
     return w - lr * (max(1, rows / columns) ** 0.5 * orthogonal + weight_decay * w)
 
 
+def normuon(
+    w: Tensor,
+    g: Tensor,
+    s: State,
+    *,
+    lr: float = 0.02,
+    mu: float = 0.95,
+    beta2: float = 0.95,
+    weight_decay: float = 0.0,
+    newton_schulz_steps: int = 5,
+    norm: str = "frobenius",
+) -> Tensor:
+    """NorMuon, for a matrix (m, n): Muon whose rows, one for each neuron, get lengths that are alike over time.
+
+    O as in Muon,  v ← β₂v + (1-β₂) mean of O² over each row,  R = O / √v,  Muon's step with R ‖O‖ / ‖R‖ for O.
+    Source: Li et al. 2025 (2510.05491), algorithm 1; there ‖R‖ is brought to 0.2 √(mn). README (27.3).
+    """
+    rows, columns = w.shape
+    s["m"] = mu * s.get("m", 0) + (1 - mu) * g
+    orthogonal = newton_schulz((1 - mu) * g + mu * s["m"], newton_schulz_steps, norm)
+    s["v"] = beta2 * s.get("v", 0) + (1 - beta2) * (orthogonal**2).mean(1, keepdim=True)
+    even = orthogonal / s["v"] ** 0.5
+    even = even * orthogonal.norm() / even.norm()
+    return w - lr * (max(1, rows / columns) ** 0.5 * even + weight_decay * w)
+
+
 def soap(
     w: Tensor,
     g: Tensor,

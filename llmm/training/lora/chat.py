@@ -6,10 +6,12 @@ no user, passage or tool result can forge a turn by spelling one out.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tokenizers import Tokenizer
+
+from llmm.training.lora.truecase import truecased
 
 Role = Literal["system", "context", "user", "assistant", "tool_call", "tool_result"]
 END = "<|end|>"
@@ -25,6 +27,11 @@ class Message:
 
 
 Conversation = Sequence[Message]
+
+
+def as_read(conversation: Conversation) -> list[Message]:
+    """The conversation as the model reads it: what a user shouts in small letters (truecase.py), the rest as it is."""
+    return [replace(said, text=truecased(said.text)) if said.role == "user" else said for said in conversation]
 
 
 def call_text(name: str, arguments: dict[str, Any]) -> str:
@@ -64,8 +71,9 @@ class ChatCodec:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def turn(self, message: Message) -> list[int]:
-        """Token ids of one turn with its role and `<|end|>`."""
-        return [self.role_ids[message.role], *self.text_ids(message.text), self.end]
+        """Token ids of one turn, as it is read, with its role and `<|end|>`."""
+        (read,) = as_read([message])
+        return [self.role_ids[read.role], *self.text_ids(read.text), self.end]
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Token ids of a conversation, ready for the model's next turn."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from llmm.device import compiled, pick_device, pick_dtype, precision
+from llmm.device import compile_blocks, compiled, compiling_nothing_new, pick_device, pick_dtype, precision
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW, Muon
 from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_stable_decay
@@ -112,7 +112,7 @@ def mean_loss(
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
-    with torch.inference_mode():
+    with torch.inference_mode(), compiling_nothing_new():
         for batch in batches_in_order(examples, batch_size, seq_len, PAD):
             alike = replace(batch, weights=torch.ones_like(batch.weights))
             total += _loss(model, alike, dtype).item() * len(batch.targets)
@@ -123,8 +123,7 @@ def mean_loss(
 
 def _compile_parts(gpt: GPT, device: torch.device) -> None:
     """Compile block and loss, in place: the whole model as one graph takes longer to compile and is no faster."""
-    for block in gpt.model.layers:
-        block.compile(dynamic=False)
+    compile_blocks(gpt.model.layers)
     gpt.loss = compiled(gpt.loss, device, dynamic=True)  # type: ignore[method-assign]
 
 

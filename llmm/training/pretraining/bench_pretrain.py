@@ -83,7 +83,7 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
     """One run in this process; `task` as `bench_pretrain` writes it. Returns its figures."""
     started = time.perf_counter() - _seconds_since_start()
     from llmm.allocator import keep_freed_memory
-    from llmm.device import pick_device
+    from llmm.device import compiling_nothing_new, pick_device
     from llmm.paths import TOKENIZER, TOKENS
     from llmm.presets import params_of
     from llmm.training.pretraining.bits_per_byte import score, token_bytes
@@ -109,7 +109,8 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
         steps = int(run.curve[-1]["step"]) if run.curve else 0
         if steps <= recipe.warmup_steps:
             raise UserError(f"{task['seconds']:.0f} s leave {steps} steps, the warm-up takes {recipe.warmup_steps}")
-        scored = score(run.model, tokens, starts, bytes_of_token, recipe.seq_len)
+        with compiling_nothing_new():
+            scored = score(run.model, tokens, starts, bytes_of_token, recipe.seq_len)
         bytes_per_token = shards.bytes("train") / len(shards.tokens("train"))
     training = run.curve[-1]["train_bits_per_byte"]
     in_nats = training * math.log(2) * bytes_per_token

@@ -534,8 +534,8 @@ def _recipe(**changes: Any) -> PretrainParams:
         "n_layer": 3, "n_head": 4, "n_kv_head": 4, "d_model": 64, "d_ff": 160, "seq_len": T, "context_len": 256,
         "positions": "rope", "norm": "rms", "qk_norm": True, "feed_forward": "swiglu", "bias": False,
         "zero_init": True, "induction_start": True, "optimizer": "muon", "schedule": "wsd", "muon_lr": 0.02,
-        "muon_momentum": 0.95, "adamw_lr": 0.01, "weight_decay": 0.1, "warmup_steps": 20, "cooldown_fraction": 0.6,
-        "steps": RECIPE_STEPS, "dropout": 0.0, "batch_size": BATCH, "grad_accum_steps": 1,
-        "tie_embeddings": True, "rope_theta": 10000.0,
+        "muon_momentum": 0.95, "muon_momentum_end": 0.85, "muon_neuron_beta": 0.95, "adamw_lr": 0.008,
+        "weight_decay": 0.1, "warmup_steps": 20, "cooldown_fraction": 0.6, "steps": RECIPE_STEPS, "dropout": 0.0,
+        "batch_size": BATCH, "grad_accum_steps": 1, "tie_embeddings": True, "rope_theta": 10000.0,
     }  # fmt: skip
     return load_params().pretrain.model_copy(update=ours | changes)

@@ -19,8 +19,8 @@ from llmm.transformers.gpt.config import GPTConfig
 
 CONSTANT = 4.0  # length of what all embeddings share, to that of what they do not: training must not drown it at once
 GAIN_OF_PLACE, GAIN_OF_CONTENT = 3.0, 2.0  # of the queries in the two layers: scores reach gain · √d
-FIRM = 16.0  # length of the rows for places: Muon's steps, all of one length, would soon turn shorter ones away
-SLOW = 1 / 16  # radians a token: channels that turn slower know a token again a dozen places further on
+FIRM = 16.0  # Frobenius norm of a head's rows for places: Muon's steps, all of one length, soon turn shorter ones away
+SLOW = 1 / 16  # radians a token: what turns slower still knows a token a dozen places further on (cos 0.75 is 0.73)
 WRITTEN, COPIED = 0.4, 0.5  # scales of what the two layers write
 REST = 0.1  # scale of the random rows that the circuit does not use: queries and keys of zeros would stay zero
 
@@ -38,9 +38,11 @@ class Directions(NamedTuple):
 def begin_with_induction(model: GPT, generator: torch.Generator) -> None:
     """Write the circuit into the fresh weights of `model`, in place: in its first layer and the one at half its depth.
 
-    Needs RoPE, QK-norm, a tied LM head and two layers; `PretrainParams` refuses recipes that lack one.
+    Needs RoPE, QK-norm, a tied LM head and two layers, and raises ValueError where one is missing.
     """
     config = model.config
+    if not (config.positions == "rope" and config.qk_norm and config.tie_embeddings and config.n_layer > 1):
+        raise ValueError("the induction circuit needs RoPE, QK-norm, a tied LM head and two layers")
     directions = _directions(config, generator)
     embeddings = model.model.embed_tokens.weight
     embeddings += CONSTANT * embeddings.std() * math.sqrt(config.d_model) * directions.constant_D
@@ -75,13 +77,14 @@ def _write_earlier_tokens(attention: Attention, directions: Directions, frequenc
 def _continue_what_was_seen(attention: Attention, directions: Directions, frequency: Tensor) -> None:
     """Every head looks for places behind a token like this one, and votes for the token there: (7.3), (7.4).
 
-    Those of the last key head compare two tokens: the one before must be alike as well.
+    Those of the last key head, where there are two or more, compare two tokens: the one before should be alike as well.
     """
     slow = torch.nonzero((frequency < SLOW).repeat(2)).squeeze(-1)[: len(directions.token_kD)]
+    pair = slow % len(frequency)  # the two channels of a pair turn together
     single = [(slow, directions.token_kD, directions.previous_kD)]
     double = [
-        (slow[slow % 2 == 0], directions.token_kD, directions.previous_kD),
-        (slow[slow % 2 == 1], directions.previous_kD, directions.earlier_kD),
+        (slow[pair % 2 == 0], directions.token_kD, directions.previous_kD),
+        (slow[pair % 2 == 1], directions.previous_kD, directions.earlier_kD),
     ]
     shape = attention.d_head, len(directions.constant_D)
     for key_head in range(attention.n_kv_head):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmm.device import compiling_nothing_new
 from llmm.params import PretrainParams
 from llmm.training.pretraining.bits_per_byte import score
 from llmm.training.pretraining.data import SEPARATOR, TokenShards
@@ -71,8 +72,9 @@ class Observer:
     def _look(self, done: int) -> None:
         model = self.model()
         model.eval()
-        val = score(model, *self._glance, self.bytes_of_token, self.recipe.seq_len).bits_per_byte
-        sample = _sample(model, done, self.decode) if self.decode is not None else ""
+        with compiling_nothing_new():
+            val = score(model, *self._glance, self.bytes_of_token, self.recipe.seq_len).bits_per_byte
+            sample = _sample(model, done, self.decode) if self.decode is not None else ""
         model.train()
         train = statistics.fmean(self.losses) * self._bits_per_nat
         error = statistics.pstdev(self.losses) * self._bits_per_nat / math.sqrt(len(self.losses))

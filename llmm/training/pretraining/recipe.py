@@ -70,7 +70,7 @@ def _init_as_gpt2(model: GPT, generator: torch.Generator) -> None:
 
 
 def build_optimizers(model: GPT, recipe: PretrainParams, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
-    """Muon, with products in `dtype`, for the matrices of the blocks; AdamW for embeddings and gains, undecayed.
+    """(Nor)Muon, with products in `dtype`, for the matrices of the blocks; AdamW for embeddings and gains, undecayed.
 
     `optimizer: adamw` is AdamW for everything, with the weight decay on every matrix.
     """
@@ -82,8 +82,9 @@ def build_optimizers(model: GPT, recipe: PretrainParams, dtype: torch.dtype = to
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]
+    options = {**ORTHOGONALISATION, "dtype": dtype, "neuron_beta": recipe.muon_neuron_beta}
     return [
-        Muon(matrices, recipe.muon_lr, recipe.muon_momentum, recipe.weight_decay, **ORTHOGONALISATION, dtype=dtype),
+        Muon(matrices, recipe.muon_lr, recipe.muon_momentum, recipe.weight_decay, **options),
         AdamW(others, lr=recipe.adamw_lr, betas=BETAS, fused=True),
     ]
 

@@ -21,7 +21,7 @@ from llmm.foundations.optimizers.muon import Norm, orthogonalise_by_shape
 class ShardedMuon(Muon):
     """The step of `Muon`, for parameters that are DTensors (m, n) sharded by rows over one group of processes.
 
-    `state[p]["momentum"]` is sharded like p.
+    Its state, too, is sharded by rows.
     """
 
     def __init__(self, params: Iterable[Any], **options: Any) -> None:
@@ -35,6 +35,12 @@ class ShardedMuon(Muon):
     def held(self, tensors: list[Any]) -> list[Tensor]:
         """The rows of each tensor that lie in this process."""
         return [tensor.to_local() for tensor in tensors]
+
+    def over_processes(self, sums: Tensor) -> Tensor:
+        """One message a step, of two numbers a matrix; all processes call it together."""
+        process_group = self.param_groups[0]["params"][0].device_mesh.get_group()
+        dist.all_reduce(sums, group=process_group)
+        return sums
 
     def orthogonalised(self, directions: list[Tensor], params: list[Any], group: dict[str, Any]) -> list[Tensor]:
         """This process' rows of the orthogonal matrices; all processes call it together."""

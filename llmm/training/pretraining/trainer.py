@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmm.device import compiled, pick_dtype, precision
+from llmm.device import compile_blocks, compiled, pick_dtype, precision
 from llmm.errors import UserError
 from llmm.params import PretrainParams
 from llmm.training.pretraining.accumulation import MicroBatch
@@ -76,8 +76,11 @@ def train(
     optimizers = group.adapt(build_optimizers(model, recipe, dtype))
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     saver = group.saver(checkpoints) if checkpoints is not None else None
-    compilable = recipe.compile and compiler_found(device)
-    model_loss = compiled(next_token_loss, device) if compilable else next_token_loss
+    wanted = dtype != torch.float32 if recipe.compile == "auto" else recipe.compile
+    compilable = wanted and compiler_found(device)
+    model_loss = compiled(next_token_loss, device) if compilable and recipe.compile != "auto" else next_token_loss
+    if compilable and recipe.compile == "auto":
+        compile_blocks(model.model.layers)
 
     def loss_of(ids_BT: Tensor) -> Tensor:
         with precision(dtype, device):
@@ -94,7 +97,7 @@ def train(
         if found:
             observer.restore(found[1])
             progress.say(f"going on from the checkpoint of step {first_step}")
-        if recipe.compile and not compilable:
+        if wanted and not compilable:
             progress.say("no C++ compiler found: training uncompiled, about a tenth slower")
         step = first_step
         while step < (steps := length.steps(step)):
