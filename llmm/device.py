@@ -54,6 +54,11 @@ def compiled(function: Callable[P, R], device: torch.device, dynamic: bool | Non
     return torch.compile(function, dynamic=dynamic, options=options)
 
 
+def leave_uncompiled(module: torch.nn.Module) -> None:
+    """Have graphs call `module` instead of holding it, in place."""
+    module.forward = torch.compiler.disable(module.forward)
+
+
 def compile_blocks(blocks: Iterable[torch.nn.Module]) -> None:
     """Compile each block, in place: one graph stands for all, ready in about half the time of the whole model's."""
     for block in blocks:

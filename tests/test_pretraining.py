@@ -20,7 +20,7 @@ from llmm import lineage
 from llmm.device import precision
 from llmm.errors import UserError
 from llmm.params import load_params
-from llmm.training.pretraining import bench_step
+from llmm.training.pretraining import bench_pretrain, bench_step, trainer
 from llmm.training.pretraining.accumulation import MicroBatch, accumulate
 from llmm.training.pretraining.bits_per_byte import score, token_bytes
 from llmm.training.pretraining.characters import character_shards
@@ -98,6 +98,12 @@ def _recipe(**changes):
 def opened(shards_folder):
     shards = TokenShards.open(shards_folder / "data/tokens")
     return shards, token_bytes(load_tokenizer(shards_folder / "data/tokenizer"))
+
+
+def test_only_runs_that_make_up_for_it_compile_their_blocks():
+    short, long = (bench_pretrain.recipe_of("shakespeare", seconds) for seconds in (100, 180))
+    assert (short.compile, short.dtype) == (False, "float32") and (long.compile, long.dtype) == ("auto", "auto")
+    assert bench_pretrain.recipe_of("laptop", 100).compile is True
 
 
 # what a step sees
@@ -482,13 +488,37 @@ def test_rates_and_muons_momentum_go_with_the_share():
         assert muon.param_groups[0]["momentum"] == pytest.approx(momentum)
 
 
-def test_the_momentum_of_the_end_shapes_the_run(opened):
-    ends = [
-        list(train(_recipe(muon_momentum_end=end), *opened, 0, torch.device("cpu")).model.parameters())
-        for end in (0.95, 0.95, 0.5)
-    ]
-    assert all(map(torch.equal, ends[0], ends[1]))
-    assert not all(map(torch.equal, ends[0], ends[2]))
+@pytest.mark.parametrize("key, values", [("muon_momentum_end", (0.95, 0.5)), ("muon_neuron_beta", (0.0, 0.9))])
+def test_what_muon_remembers_shapes_the_run(opened, key, values):
+    first, again, other = (
+        list(train(_recipe(**{key: value}), *opened, 0, torch.device("cpu")).model.parameters())
+        for value in (values[0], *values)
+    )
+    assert all(map(torch.equal, first, again))
+    assert not all(map(torch.equal, first, other))
+
+
+@pytest.mark.parametrize("dtype, graphs", [("float32", 0), ("bfloat16", 1)])
+def test_auto_compiles_one_graph_for_all_blocks_in_bfloat16_alone(opened, monkeypatch, dtype, graphs):
+    made = []
+
+    def backend(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    def by_it(blocks):
+        for block in blocks:
+            block.compile(backend=backend, dynamic=False)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(trainer, "compile_blocks", by_it)
+    monkeypatch.setattr(trainer, "compiler_found", lambda device: True)
+    recipe = _recipe(compile="auto", dtype=dtype, n_layer=3, eval_every=5)
+    run = train(recipe, *opened, 0, torch.device("cpu"))
+    assert len(run.curve) > 1  # and no look at the loss has made another graph
+    assert len(made) == graphs and run.compiled == bool(graphs)
+    uncompiled = train(recipe.model_copy(update={"compile": False}), *opened, 0, torch.device("cpu"))
+    assert run.curve[-1]["val_bits_per_byte"] == pytest.approx(uncompiled.curve[-1]["val_bits_per_byte"], rel=0.02)
 
 
 def test_the_top_of_the_recipe_ladder_is_the_pipelines_recipe(monkeypatch):

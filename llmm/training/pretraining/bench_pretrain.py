@@ -6,6 +6,7 @@ whole validation split is scored, without dropout, in windows of the training le
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from llmm.errors import UserError
+from llmm.params import PretrainParams
 
 SHAKESPEARE = Path("../shared/data/tinyshakespeare/input.txt")
 ENDING = 1.0  # seconds to leave the process
+WORTH_COMPILING = 150.0  # seconds of a run from which on blocks that compile in 40 s have made up for it on two cores
 SCORING = 0.4  # of the time that a token takes in training: a forward pass, uncompiled
 
 
@@ -39,8 +42,11 @@ def bench_pretrain(preset: str, seconds: float, seeds: int, text: Path | None, p
         task = {"preset": preset, "seconds": seconds, "seed": seed, "text": text and str(text), "part": part}
         print(f"seed {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
         started = time.perf_counter()
-        child = subprocess.run([sys.executable, "-m", __name__, json.dumps(task)], stdout=subprocess.PIPE, text=True)
-        wall = time.perf_counter() - started
+        command = [sys.executable, "-m", __name__, json.dumps(task)]
+        with tempfile.TemporaryDirectory() as scratch:  # where torch keeps what it compiles: nothing is there before
+            elsewhere = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_CACHE_DIR"}
+            child = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**elsewhere, "TMPDIR": scratch})
+            wall = time.perf_counter() - started
         if child.returncode:
             raise UserError(f"the run of seed {seed} failed; its message stands above")
         runs.append({"seed": seed, "wall_seconds": round(wall, 1), **json.loads(child.stdout.splitlines()[-1])})
@@ -85,7 +91,6 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
     from llmm.allocator import keep_freed_memory
     from llmm.device import compiling_nothing_new, pick_device
     from llmm.paths import TOKENIZER, TOKENS
-    from llmm.presets import params_of
     from llmm.training.pretraining.bits_per_byte import score, token_bytes
     from llmm.training.pretraining.characters import character_shards
     from llmm.training.pretraining.data import TokenShards
@@ -94,8 +99,7 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
     from llmm.training.tokenizer.folder import load_tokenizer
 
     keep_freed_memory()  # as the stage does
-    recipe = params_of(task["preset"]).pretrain
-    device = pick_device()
+    recipe, device = recipe_of(task["preset"], task["seconds"]), pick_device()
     with tempfile.TemporaryDirectory() as scratch:
         if task["text"]:
             shards, bytes_of_token = character_shards(Path(task["text"]), Path(scratch), task["part"])
@@ -127,6 +131,19 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "compiled": run.compiled,
     }
+
+
+def recipe_of(preset: str, seconds: float) -> PretrainParams:
+    """The recipe of `preset`. Where it leaves compiling to the run (auto), one too short for that goes without.
+
+    Uncompiled, bfloat16 gains nothing: casts take what products save.
+    """
+    from llmm.presets import params_of
+
+    recipe = params_of(preset).pretrain
+    if recipe.compile == "auto" and seconds < WORTH_COMPILING:
+        return recipe.model_copy(update={"compile": False, "dtype": "float32"})
+    return recipe
 
 
 def _seconds_since_start() -> float:
