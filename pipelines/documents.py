@@ -134,6 +134,16 @@ def pretrain_gpu_search(_: Summary) -> str:
     return _table("text | changed | seed 0 | seed 1 | more seeds | mean of the first two", rows)
 
 
+def capitals(_: Summary) -> str:
+    """Exact calls on development tasks as they are, and with all words in capitals, by who reads them how."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "capitals.json"):
+        rates = [run["new_values"]["all"], run["new_phrasings"]["all"], run["no_tool"]["replies"]]
+        found = " | ".join(f"{rate:.3f}" for rate in rates)
+        rows.append(f"| {run['model']} | {run['messages']} | {run['tasks']} | {found} |")
+    return _table("model | messages | tasks of a kind | new values | new phrasings | replies to small talk", rows)
+
+
 def induction_start(_: Summary) -> str:
     """Runs that differ in their initial weights: held out on the way, and how well they repeat random tokens."""
     steps = (300, 600, 900, 1650)
@@ -496,6 +506,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "recipe-search": recipe_search,
     "momentum": momentum,
     "pretrain-gpu-search": pretrain_gpu_search,
+    "capitals": capitals,
     "induction-start": induction_start,
     "induction-start-characters": induction_start_characters,
     "finetune-search": finetune_search,

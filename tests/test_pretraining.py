@@ -498,6 +498,22 @@ def test_what_muon_remembers_shapes_the_run(opened, key, values):
     assert not all(map(torch.equal, first, other))
 
 
+@pytest.mark.skipif(not trainer.compiler_found(torch.device("cpu")), reason="needs a C++ compiler")
+def test_a_compiled_run_has_the_same_bits_each_time(opened):
+    """Many equal tokens in a step: threads of a compiled embedding would add their gradients in another order."""
+    sizes = {"seq_len": 256, "context_len": 256, "batch_size": 8, "d_model": 64, "d_ff": 64, "steps": 6, "eval_every": 6}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(2, threads))
+    try:
+        first, *others = (
+            list(train(_recipe(compile=True, **sizes), *opened, 0, torch.device("cpu")).model.parameters())
+            for _ in range(3)
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, again) for other in others for one, again in zip(first, other, strict=True))
+
+
 @pytest.mark.parametrize("dtype, graphs", [("float32", 0), ("bfloat16", 1)])
 def test_auto_compiles_one_graph_for_all_blocks_in_bfloat16_alone(opened, monkeypatch, dtype, graphs):
     made = []
