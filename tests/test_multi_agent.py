@@ -461,7 +461,7 @@ def test_errands_stand_in_the_message_or_are_the_message(members: Crew) -> None:
     PlannerWorkers(members, TOOLS)(transcripts)
     for one in transcripts:
         errands = [turn.asked for turn in one.turns if turn.who == "worker"]
-        assert errands and all(errand in one.message for errand in errands)
+        assert errands and all(errand in one.message + truecased(one.message) for errand in errands)
         assert one.budget.spent_tokens == sum(turn.tokens for turn in one.turns)
 
 

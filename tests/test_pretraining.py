@@ -501,7 +501,7 @@ def test_what_muon_remembers_shapes_the_run(opened, key, values):
 @pytest.mark.skipif(not trainer.compiler_found(torch.device("cpu")), reason="needs a C++ compiler")
 def test_a_compiled_run_has_the_same_bits_each_time(opened):
     """Many equal tokens in a step: threads of a compiled embedding would add their gradients in another order."""
-    sizes = {"seq_len": 256, "context_len": 256, "batch_size": 8, "d_model": 64, "d_ff": 64, "steps": 6, "eval_every": 6}
+    sizes = {"seq_len": 256, "context_len": 256, "batch_size": 8, "d_model": 64, "d_ff": 64, "steps": 6}
     threads = torch.get_num_threads()
     torch.set_num_threads(max(2, threads))
     try:
