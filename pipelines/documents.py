@@ -144,6 +144,17 @@ def capitals(_: Summary) -> str:
     return _table("model | messages | tasks of a kind | new values | new phrasings | replies to small talk", rows)
 
 
+def beams(_: Summary) -> str:
+    """Exact calls on development tasks by how many beginnings of a call are kept, and what the searches found."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "beams.json"):
+        rates = " | ".join(f"{run[suite]['all']:.3f}" for suite in ("new_values", "new_phrasings", "two_calls"))
+        found = " | ".join(f"{run[key]:,}" if run["beams"] > 1 else "" for key in ("searches", "likelier", "certain"))
+        rows.append(f"| {run['beams']} | {rates} | {found} |")
+    columns = "beams | new values | new phrasings | two calls | searches | a likelier call | certainly the likeliest"
+    return _table(columns, rows)
+
+
 def induction_start(_: Summary) -> str:
     """Runs that differ in their initial weights: held out on the way, and how well they repeat random tokens."""
     steps = (300, 600, 900, 1650)
@@ -507,6 +518,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "momentum": momentum,
     "pretrain-gpu-search": pretrain_gpu_search,
     "capitals": capitals,
+    "beams": beams,
     "induction-start": induction_start,
     "induction-start-characters": induction_start_characters,
     "finetune-search": finetune_search,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from derivations import assert_derivations_are_tested
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from agents.tool_agent import checks, small_agent
+from agents.tool_agent import checks, likeliest, small_agent
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
 from agents.tool_agent.constrained import (
     Chain,
@@ -25,13 +26,18 @@ from agents.tool_agent.constrained import (
     masked,
     texts,
 )
+from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.likeliest import likeliest_turn
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.pass_k import pass_at_k, pass_hat_k, reliability
+from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.regular import DEAD, compile_regex
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one, masks_one_by_one
 from agents.tool_agent.usefulness import call_gain
 from llmm.ladder.milestones import find_milestone
 from llmm.training.lora.chat import Message, call_text
+from llmm.transformers.gpt.likelihood import token_nats
+from tests import tiny_agent
 
 README = Path("agents/tool_agent/README.md")
 MEASURED = [criterion for criterion in find_milestone("m12").spec.criteria if criterion.check]
@@ -205,6 +211,50 @@ def test_draws_of_equal_weight_count_whole():
     assert effective_sample_size([0.0] * 9) == pytest.approx(9)  # (3.6)
     assert effective_sample_size([-1000.0, 0.0]) == pytest.approx(1)
     assert 1 < effective_sample_size([0.0, 1.0, 2.0]) < 3
+
+
+def _log_probability(model, conversation, turn):
+    prompt = tiny_agent.codec().prompt(conversation)
+    return -float(token_nats(model, torch.tensor([[*prompt, *turn]]))[0, len(prompt) :].sum())
+
+
+def test_a_call_is_never_less_likely_than_the_greedy_one_and_often_certain(monkeypatch):
+    """Equation (3.7), and the search where it says nothing."""
+    codec, tools = tiny_agent.codec(), list(tiny_agent.toolbox().tools.values())
+    gained = 0
+    for seed in range(6):
+        model = tiny_agent.gpt(seed)
+        greedy, searching = (ModelPolicy(model, codec, tools, beams=beams) for beams in (1, 4))
+        for policy in (greedy, searching):
+            policy.grammar.first[codec.role_ids["assistant"]] = -torch.inf  # random weights would hardly ever call
+        said = [Message("user", "what is the sum of 12 and 7?")]
+        (short,), (best,) = (policy.turns([said], 160) for policy in (greedy, searching))
+        if short.message and best.message:
+            before, after = (_log_probability(model, said, codec.turn(one.message)[1:]) for one in (short, best))
+            assert after >= before - 1e-4
+            gained += after > before + 1e-4
+        if best.message:
+            tiny_agent.toolbox().parse(best.message.text)  # raises where the call is not valid
+    assert gained >= 2
+
+    # a model that is sure of its call: no search, as nothing can be likelier
+    call = Message("tool_call", call_text("calculator", {"expression": "12+7"}))
+    ids = torch.tensor([codec.prompt([*said, call])])
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:]).backward()
+        optimizer.step()
+    written = codec.turn(call)
+    assert _log_probability(model, said, written[1:]) > math.log(0.5)
+    monkeypatch.setattr(likeliest, "beam_search", None)  # calling it would raise
+    grammar = CallGrammar(codec, tools)
+    assert likeliest_turn(model, grammar, said, written, 160, 4) == written
+    with pytest.raises(TypeError):
+        likeliest_turn(tiny_agent.gpt(1), grammar, said, written, 160, 4)
+    answer = codec.turn(Message("assistant", "hello"))
+    assert likeliest_turn(tiny_agent.gpt(1), grammar, said, answer, 160, 4) == answer
+    assert likeliest_turn(tiny_agent.gpt(1), grammar, said, written, 160, 1) == written
 
 
 # 4. once or every time

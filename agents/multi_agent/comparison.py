@@ -37,7 +37,8 @@ def compare(count: int, seed: int) -> dict[str, Any]:
     objects = load_objects(paths.CORPUS)
     of_split = [item for item in objects if item.split == "test"]
     values = collect_values(load_documents(paths.CORPUS, "test"), of_split, objects)
-    team = PlannerWorkers(Crew(agent.policy.model, agent.policy.codec, _ENDLESS), agent.tools)
+    crew = Crew(agent.policy.model, agent.policy.codec, _ENDLESS, beams=agent.policy.beams)
+    team = PlannerWorkers(crew, agent.tools)
     found: dict[str, Any] = {"tasks": count}
     for name, phrasings in PHRASINGS.items():
         rng = random.Random(f"{seed} team {name}")

@@ -23,8 +23,8 @@ PLANNER = "planner"
 class Crew:
     """Whoever is asked answers with the same weights; as what, the turns before the request say."""
 
-    def __init__(self, model: GPT, codec: ChatCodec, limits: Limits, seed: int = 0) -> None:
-        self.model, self.codec, self.limits = model, codec, limits
+    def __init__(self, model: GPT, codec: ChatCodec, limits: Limits, seed: int = 0, beams: int = 1) -> None:
+        self.model, self.codec, self.limits, self.beams = model, codec, limits, beams
         self.plans = PlanGrammar(codec)
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -71,7 +71,7 @@ class Crew:
 
     def _policy(self, who: str, tools: Toolbox, temperature: float = 0.0) -> ModelPolicy:
         policy = ModelPolicy(
-            self.model, self.codec, list(tools.tools.values()), who, Sampler(temperature), self.generator
+            self.model, self.codec, list(tools.tools.values()), who, Sampler(temperature), self.generator, self.beams
         )
         if who == PLANNER:
             policy.grammar = self.plans

@@ -14,7 +14,7 @@ def run_team(message: str, tokens: int = 6000, calls: int = 12, limits: Limits |
     Raises UserError where an artifact is missing, damaged or does not belong to the others.
     """
     agent = load_agent()
-    crew = Crew(agent.policy.model, agent.policy.codec, limits or Limits())
+    crew = Crew(agent.policy.model, agent.policy.codec, limits or Limits(), beams=agent.policy.beams)
     transcript = Transcript(message, Budget(tokens, calls))
     PlannerWorkers(crew, agent.tools)([transcript])
     return transcript

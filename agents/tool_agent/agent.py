@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.tool_agent.likeliest import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy, ReplayPolicy
 from agents.tool_agent.tools import Passage, Search, Toolbox, make_toolbox
@@ -51,7 +52,8 @@ def load_agent(data: Path = paths.DATA) -> Agent:
     corpus = data / paths.CORPUS.name
     model, _ = load_tuned(data / paths.ADAPTER.name, data / paths.MODEL.name, tokenizer)
     tools = make_toolbox(load_search(data), load_objects(corpus))
-    return Agent(ModelPolicy(model, ChatCodec(load_tokenizer(tokenizer)), list(tools.tools.values())), tools)
+    codec = ChatCodec(load_tokenizer(tokenizer))
+    return Agent(ModelPolicy(model, codec, list(tools.tools.values()), beams=BEAMS), tools)
 
 
 def load_search(data: Path = paths.DATA) -> Search:

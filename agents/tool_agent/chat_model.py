@@ -44,7 +44,7 @@ class ToolChatModel(BaseChatModel):
         for name in names:
             if name not in known:
                 raise UserError(f"the model was not tuned on the tool {name!r}; it knows {', '.join(known)}")
-        policy = ModelPolicy(self.policy.model, self.policy.codec, [known[name] for name in names], self.policy.name)
+        policy = self.policy.with_tools([known[name] for name in names])
         return ToolChatModel(policy=policy, max_tokens=self.max_tokens)
 
     def _generate(

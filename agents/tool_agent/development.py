@@ -1,7 +1,7 @@
-"""Exact calls on development data, to choose by: `python -m agents.tool_agent.development [--tasks N] [--show N]`.
+"""Exact calls on development data, to choose by: `python -m agents.tool_agent.development [--tasks N] [--beams N]`.
 
 Values of the validation split, phrasings of training ("new values") and the development phrasings ("new phrasings",
-"no tool", where "replies" is the share of right replies). Nothing here looks at a test phrasing or at the test split,
+"two calls", "no tool", where "replies" is the share of right replies). Nothing here looks at a test phrasing or at the test split,
 so any number of looks costs nothing.
 """
 
@@ -10,6 +10,7 @@ import json
 import random
 
 from agents.tool_agent.agent import load_search
+from agents.tool_agent.likeliest import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tasks import Maker, Task
@@ -25,17 +26,23 @@ from llmm.training.tokenizer.folder import load_tokenizer
 KINDS = ("calculator", "python", "search_docs", "signature")
 
 
-def development_rates(tasks: int, show: int) -> dict[str, dict[str, float]]:
+def development_rates(tasks: int, show: int, beams: int = BEAMS) -> dict[str, dict[str, float]]:
     """Suite -> kind -> share of exact calls, the first `show` failures of each suite printed on the way."""
     params = load_params()
     objects = load_objects(paths.CORPUS)
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
     toolbox = make_toolbox(load_search(), objects)
-    policy = ModelPolicy(model, ChatCodec(load_tokenizer(paths.TOKENIZER)), list(toolbox.tools.values()))
+    codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
+    policy = ModelPolicy(model, codec, list(toolbox.tools.values()), beams=beams)
     of_split = [item for item in objects if item.split == "val"]
     values = collect_values(load_documents(paths.CORPUS, "val"), of_split, objects)
     known, new = Maker("TRAIN", values, "DEV"), Maker("DEV", values, "DEV")
-    suites = {"new_values": (known, KINDS), "new_phrasings": (new, KINDS), "no_tool": (new, ("chat",))}
+    suites = {
+        "new_values": (known, KINDS),
+        "new_phrasings": (new, KINDS),
+        "two_calls": (new, ("two_in_one",)),
+        "no_tool": (new, ("chat",)),
+    }
     rates: dict[str, dict[str, float]] = {}
     for suite, (maker, kinds) in suites.items():
         rng = random.Random(f"{params.seed} development {suite}")
@@ -59,6 +66,7 @@ def development_rates(tasks: int, show: int) -> dict[str, dict[str, float]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m agents.tool_agent.development", description=__doc__)
     parser.add_argument("--tasks", type=int, default=60, help="tasks of each kind in each suite")
+    parser.add_argument("--beams", type=int, default=BEAMS, help="of the search for the likeliest call; 1: none")
     parser.add_argument("--show", type=int, default=0, help="failures to print of each suite")
     arguments = parser.parse_args()
-    print(json.dumps(development_rates(arguments.tasks, arguments.show), indent=2))
+    print(json.dumps(development_rates(arguments.tasks, arguments.show, arguments.beams), indent=2))

@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.tool_agent.answers import Kind
 from agents.tool_agent.baselines import RegexRouter, no_tools, random_weights
 from agents.tool_agent.figures import draw_rates
+from agents.tool_agent.likeliest import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.phrasings.tables import Split
 from agents.tool_agent.policy import ModelPolicy, Policy
@@ -179,7 +180,7 @@ def _world(seed: int) -> _World:
         load_documents(paths.CORPUS, "test"), [item for item in objects if item.split == "test"], objects
     )
     policies: list[Policy] = [
-        ModelPolicy(model, codec, tools, "agent"),
+        ModelPolicy(model, codec, tools, "agent", beams=BEAMS),
         RegexRouter(),
         no_tools(model, codec),
         random_weights(model.config, codec, tools, seed),

@@ -16,7 +16,7 @@ from agents.tool_agent.approval import GuardedToolbox
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.mcp_tools import McpServer, McpTool
-from agents.tool_agent.policy import ModelPolicy, Policy
+from agents.tool_agent.policy import Policy
 from agents.tool_agent.server_policy import SERVER_LIMITS, ServerPolicy
 from agents.tool_agent.tools import Tool, Toolbox, make_toolbox, one_line
 from agents.tool_agent.trace import Trace
@@ -60,7 +60,7 @@ def run_extended(
             agent = load_agent()
             tools = with_servers(agent.tools, servers)
             check_grammar((tool for tool in tools.tools.values() if isinstance(tool, McpTool)), agent.policy.codec)
-            policy = ModelPolicy(agent.policy.model, agent.policy.codec, list(tools.tools.values()))
+            policy = agent.policy.with_tools(list(tools.tools.values()))
         else:
             tools = with_servers(make_toolbox(load_search(), load_objects(paths.CORPUS)), servers)
             policy = ServerPolicy(server.base_url, server.model, list(tools.tools.values()), server.key)

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.likeliest import likeliest_turn
 from agents.tool_agent.tools import Tool
 from agents.tool_agent.trace import Step, Trace
 from llmm.training.lora.chat import ChatCodec, Conversation, Message
@@ -38,7 +39,8 @@ class Policy(Protocol):
 
 
 class ModelPolicy:
-    """A GPT whose output is masked by the grammar of `tools`."""
+    """A GPT whose output is masked by the grammar of `tools`. With `beams` above 1 a call that is not drawn is the
+    likeliest that so many find (likeliest.py)."""
 
     def __init__(
         self,
@@ -48,10 +50,16 @@ class ModelPolicy:
         name: str = "model",
         sampler: Sampler = GREEDY,
         generator: torch.Generator | None = None,
+        beams: int = 1,
     ) -> None:
         self.model, self.codec, self.tools, self.name = model, codec, tuple(tools), name
         self.grammar = CallGrammar(codec, tools)
         self.sampler, self.generator = sampler, generator
+        self.beams = beams if sampler.temperature == 0 else 1
+
+    def with_tools(self, tools: Sequence[Tool]) -> "ModelPolicy":
+        """The same model with other tools."""
+        return ModelPolicy(self.model, self.codec, tools, self.name, self.sampler, self.generator, self.beams)
 
     def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
         """See Policy."""
@@ -64,7 +72,11 @@ class ModelPolicy:
             generator=self.generator,
             logits_processor=self.grammar.processor(conversations),
         )
-        return [Turn(self.codec.read_turn(ids), len(ids)) for ids in written]
+        found = (
+            likeliest_turn(self.model, self.grammar, conversation, ids, max_tokens, self.beams)
+            for conversation, ids in zip(conversations, written, strict=True)
+        )
+        return [Turn(self.codec.read_turn(ids), len(ids)) for ids in found]
 
     def fits(self, conversation: Conversation, max_tokens: int) -> bool:
         """See Policy."""

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agents.tool_agent import values as v
@@ -67,9 +67,13 @@ class Task:
 
     def expected_answer(self, toolbox: Toolbox) -> str:
         """The right final answer: made of the results of the right calls."""
+        return self.answer_from([toolbox.call(call.text).text for call in self.calls])
+
+    def answer_from(self, results: Sequence[str]) -> str:
+        """The final answer once the right calls have these results."""
         if not self.calls:
             return self.reply
-        return " ".join(final_answer(call.kind, toolbox.call(call.text).text) for call in self.calls)
+        return " ".join(final_answer(call.kind, result) for call, result in zip(self.calls, results, strict=True))
 
 
 @dataclass(frozen=True)
@@ -186,9 +190,10 @@ def part_of(call: str) -> Split:
 def conversation(task: Task, toolbox: Toolbox) -> list[Message]:
     """The whole of `task` as it should go: every result is what the tool really says, the answer is made of it."""
     messages = [*task.history, Message("user", task.prompt)]
-    for call in task.calls:
-        messages += [Message("tool_call", call.text), Message("tool_result", toolbox.call(call.text).text)]
-    return [*messages, Message("assistant", task.expected_answer(toolbox))]
+    results = [toolbox.call(call.text).text for call in task.calls]
+    for call, result in zip(task.calls, results, strict=True):
+        messages += [Message("tool_call", call.text), Message("tool_result", result)]
+    return [*messages, Message("assistant", task.answer_from(results))]
 
 
 def plan(task: Task) -> list[Message]:
