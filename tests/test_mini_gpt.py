@@ -17,7 +17,6 @@ from llmm.errors import UserError
 from llmm.foundations.neural_network.tensor import Tensor
 from llmm.training.pretraining.folder import PretrainedModel
 from llmm.transformers.gpt import GPT, GPTConfig, lens_view, load_gpt, save_gpt
-from llmm.transformers.gpt.beam_search import beam_search
 from llmm.transformers.gpt.bench_generate import bench_generate
 from llmm.transformers.gpt.decode import LeanStep, decode_step, lean
 from llmm.transformers.gpt.decode_cost import cache_bytes, cached_flops, uncached_flops
@@ -30,7 +29,7 @@ from llmm.transformers.gpt.own_engine import RMSNorm as OwnNorm
 from llmm.transformers.gpt.regular_language import automaton
 from llmm.transformers.gpt.sampling import Sampler, keep_min_p, keep_top_k, keep_top_p, penalise_repetition
 from llmm.transformers.gpt.speculative import acceptance, expected_speedup, expected_tokens, residual, speculate
-from llmm.transformers.gpt.token_mask import TextSoFar, TokenAutomaton
+from llmm.transformers.gpt.token_mask import TokenAutomaton
 from tests.tiny_agent import codec, gpt
 
 CONFIG = GPTConfig(vocab_size=61, n_layer=2, n_head=4, n_kv_head=2, d_model=32, d_ff=48, context_len=48)
@@ -317,86 +316,6 @@ def test_masked_draws_are_not_the_conditional_distribution_but_weigh_to_it():
         assert weighed[text] == pytest.approx(model_p[text])
     conditional = {text: p / sum(model_p.values()) for text, p in model_p.items()}
     assert max(abs(conditional[text] - drawn[text]) for text in drawn) > 0.01
-
-
-class Anything:
-    """A grammar that allows every token."""
-
-    def __init__(self, vocab_size: int) -> None:
-        self.vocab_size = vocab_size
-
-    def allowed(self) -> torch.Tensor:
-        return torch.ones(self.vocab_size, dtype=torch.bool)
-
-    def after(self, token: int) -> "Anything":
-        return self
-
-
-def test_greedy_text_under_a_mask_need_not_be_the_likeliest_and_the_search_finds_that():
-    """Equation (5.3), by every text of a language: what is found is never less likely, and nothing beats what is called
-    certain."""
-    tokens = [b"a", b"b", b"ab", None]
-    table = TokenAutomaton(automaton("(ab|b){1,2}"), tokens, end=3)
-    texts = [[0, 1], [1], [2], *([*x, *y] for x in ([0, 1], [1], [2]) for y in ([0, 1], [1], [2]))]
-    found_more = certain = 0
-    for seed in range(12):
-        model = scaled(replace(CONFIG, vocab_size=4), seed).double()
-        log_p = {(*text, 3): -float(sequence_nats(model, torch.tensor([[0, *text, 3]]))) for text in texts}
-        greedy: list[int] = []
-        while greedy[-1:] != [3]:
-            with torch.inference_mode():
-                logits_V = model(torch.tensor([[0, *greedy]]))[0, -1]
-            greedy.append(int(table.mask(logits_V, table.state(greedy)).argmax()))
-        for width in (1, 2, 12):
-            found = beam_search(model, [0], 8, 3, width, TextSoFar(table, table.start))
-            assert found.log_probability == pytest.approx(log_p[found.tokens], abs=1e-9)
-            if width == 12:
-                assert found.certain and found.log_probability == pytest.approx(max(log_p.values()), abs=1e-9)
-                found_more += found.log_probability > log_p[tuple(greedy)] + 1e-9
-            elif found.certain:
-                certain += 1
-                assert found.log_probability == pytest.approx(max(log_p.values()), abs=1e-9)
-    assert found_more > 0 and 0 < certain < 24
-
-
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, tie_embeddings=False)])
-@pytest.mark.parametrize("width", [2, 3, 5])
-def test_beam_search_finds_what_that_of_transformers_does_or_a_likelier_text(tmp_path, config, width):
-    from transformers import AutoModelForCausalLM
-
-    same = likelier = 0  # theirs takes an end only where it is among the `width` likeliest ways to go on
-    for seed in range(4):
-        ours = scaled(replace(config, vocab_size=9), seed)
-        save_gpt(ours, tmp_path / str(seed))
-        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / str(seed)).eval()
-        for first in range(2, 9):
-            prompt = torch.tensor([[first, 5, 2]])
-            expected = theirs.generate(
-                prompt, attention_mask=torch.ones_like(prompt), num_beams=width, do_sample=False, max_new_tokens=20,
-                length_penalty=0.0, early_stopping="never", eos_token_id=1, pad_token_id=0, output_scores=True,
-                return_dict_in_generate=True,
-            )  # fmt: skip
-            text = expected.sequences[0, 3:].tolist()
-            if 1 in text:  # they return what has not ended, too
-                found = beam_search(ours, prompt[0].tolist(), 20, 1, width, Anything(9))
-                mine = -float(sequence_nats(ours, torch.tensor([prompt[0].tolist() + list(found.tokens)])))
-                mine -= -float(sequence_nats(ours, prompt))
-                assert found.log_probability == pytest.approx(mine, abs=1e-4)
-                assert found.log_probability >= float(expected.sequences_scores[0]) - 1e-4
-                same += list(found.tokens) == text[: text.index(1) + 1]
-                likelier += found.log_probability > float(expected.sequences_scores[0]) + 1e-4
-    assert same >= 6 and same > likelier
-
-
-def test_a_search_gives_only_what_is_likelier_than_what_is_known():
-    table = TokenAutomaton(automaton("(ab|b){1,2}"), [b"a", b"b", b"ab", None], end=3)
-    model, start = scaled(replace(CONFIG, vocab_size=4)), TextSoFar(table, table.start)
-    best = beam_search(model, [0], 8, 3, 12, start)
-    assert beam_search(model, [0], 8, 3, 12, start, floor=best.log_probability) is None
-    assert beam_search(model, [0], 8, 3, 12, start, floor=best.log_probability - 1e-3) == best
-    assert beam_search(model, [0], 1, 3, 12, start) is None  # no text has room
-    with pytest.raises(UserError, match="the prompt is empty"):
-        beam_search(model, [], 8, 3, 12, start)
 
 
 def test_masks_are_those_of_llguidance():

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.stats import binom
 
 from agents.tool_agent import checks, likeliest, small_agent
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
+from agents.tool_agent.beam_search import beam_search
 from agents.tool_agent.constrained import (
     Chain,
     completion,
@@ -34,9 +36,14 @@ from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.regular import DEAD, compile_regex
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one, masks_one_by_one
 from agents.tool_agent.usefulness import call_gain
+from llmm.errors import UserError
 from llmm.ladder.milestones import find_milestone
 from llmm.training.lora.chat import Message, call_text
-from llmm.transformers.gpt.likelihood import token_nats
+from llmm.transformers.gpt import GPT, GPTConfig, save_gpt
+from llmm.transformers.gpt.generate import generate
+from llmm.transformers.gpt.likelihood import sequence_nats, token_nats
+from llmm.transformers.gpt.regular_language import automaton
+from llmm.transformers.gpt.token_mask import TokenAutomaton
 from tests import tiny_agent
 
 README = Path("agents/tool_agent/README.md")
@@ -213,28 +220,133 @@ def test_draws_of_equal_weight_count_whole():
     assert 1 < effective_sample_size([0.0, 1.0, 2.0]) < 3
 
 
-def _log_probability(model, conversation, turn):
-    prompt = tiny_agent.codec().prompt(conversation)
+@dataclass(frozen=True)
+class TextSoFar:
+    """A beginning of a text of M7's automaton over tokens."""
+
+    table: TokenAutomaton
+    state: int
+
+    def allowed(self) -> torch.Tensor:
+        return torch.from_numpy(self.table.allowed[self.state])
+
+    def after(self, token: int) -> "TextSoFar":
+        return TextSoFar(self.table, self.table.state([token], self.state))
+
+
+def random_gpt(vocab_size: int, seed: int = 0) -> GPT:
+    """Weights so large that no text is as likely as another."""
+    model = GPT(GPTConfig(vocab_size, n_layer=2, n_head=4, n_kv_head=2, d_model=32, d_ff=48, context_len=48))
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, 0, 0.2, generator=generator)
+    return model.eval()
+
+
+class Anything:
+    """A grammar that allows every token."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+
+    def allowed(self) -> torch.Tensor:
+        return torch.ones(self.vocab_size, dtype=torch.bool)
+
+    def after(self, token: int) -> "Anything":
+        return self
+
+
+def test_a_greedy_text_need_not_be_the_likeliest_and_the_search_finds_that():
+    """Equations (3.7) and (3.8), by every text of a language: nothing beats what is called certain."""
+    tokens = [b"a", b"b", b"ab", None]
+    table = TokenAutomaton(automaton("(ab|b){1,2}"), tokens, end=3)
+    texts = [[0, 1], [1], [2], *([*x, *y] for x in ([0, 1], [1], [2]) for y in ([0, 1], [1], [2]))]
+    found_more = certain = 0
+    for seed in range(12):
+        model = random_gpt(4, seed).double()
+        log_p = {(*text, 3): -float(sequence_nats(model, torch.tensor([[0, *text, 3]]))) for text in texts}
+        greedy: list[int] = []
+        while greedy[-1:] != [3]:
+            with torch.inference_mode():
+                logits_V = model(torch.tensor([[0, *greedy]]))[0, -1]
+            greedy.append(int(table.mask(logits_V, table.state(greedy)).argmax()))
+        for width in (1, 2, 12):
+            found = beam_search(model, [0], 8, 3, width, TextSoFar(table, table.start))
+            assert found.log_probability == pytest.approx(log_p[found.tokens], abs=1e-9)
+            if width == 12:
+                assert found.certain and found.log_probability == pytest.approx(max(log_p.values()), abs=1e-9)
+                found_more += found.log_probability > log_p[tuple(greedy)] + 1e-9
+            elif found.certain:
+                certain += 1
+                assert found.log_probability == pytest.approx(max(log_p.values()), abs=1e-9)
+    assert found_more > 0 and 0 < certain < 24
+
+
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_a_search_finds_what_that_of_transformers_does_or_a_likelier_text(tmp_path, width):
+    from transformers import AutoModelForCausalLM
+
+    same = likelier = 0  # theirs takes an end only where it is among the `width` likeliest ways to go on
+    for seed in range(4):
+        ours = random_gpt(9, seed)
+        save_gpt(ours, tmp_path / str(seed))
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / str(seed)).eval()
+        for first in range(2, 9):
+            prompt = torch.tensor([[first, 5, 2]])
+            expected = theirs.generate(
+                prompt, attention_mask=torch.ones_like(prompt), num_beams=width, do_sample=False, max_new_tokens=20,
+                length_penalty=0.0, early_stopping="never", eos_token_id=1, pad_token_id=0, output_scores=True,
+                return_dict_in_generate=True,
+            )  # fmt: skip
+            text = expected.sequences[0, 3:].tolist()
+            if 1 in text:  # they return what has not ended, too
+                found = beam_search(ours, prompt[0].tolist(), 20, 1, width, Anything(9))
+                mine = -float(sequence_nats(ours, torch.tensor([prompt[0].tolist() + list(found.tokens)])))
+                mine -= -float(sequence_nats(ours, prompt))
+                assert found.log_probability == pytest.approx(mine, abs=1e-4)
+                assert found.log_probability >= float(expected.sequences_scores[0]) - 1e-4
+                same += list(found.tokens) == text[: text.index(1) + 1]
+                likelier += found.log_probability > float(expected.sequences_scores[0]) + 1e-4
+    assert same >= 6 and same > likelier
+
+
+def test_a_search_gives_only_what_is_likelier_than_what_is_known():
+    table = TokenAutomaton(automaton("(ab|b){1,2}"), [b"a", b"b", b"ab", None], end=3)
+    model, start = random_gpt(4), TextSoFar(table, table.start)
+    best = beam_search(model, [0], 8, 3, 12, start)
+    assert beam_search(model, [0], 8, 3, 12, start, floor=best.log_probability) is None
+    assert beam_search(model, [0], 8, 3, 12, start, floor=best.log_probability - 1e-3) == best
+    assert beam_search(model, [0], 1, 3, 12, start) is None  # no text has room
+    with pytest.raises(UserError, match="the prompt is empty"):
+        beam_search(model, [], 8, 3, 12, start)
+
+
+def _log_probability(model, prompt, turn):
     return -float(token_nats(model, torch.tensor([[*prompt, *turn]]))[0, len(prompt) :].sum())
 
 
 def test_a_call_is_never_less_likely_than_the_greedy_one_and_often_certain(monkeypatch):
-    """Equation (3.7), and the search where it says nothing."""
+    """Equation (3.9), and the search where it says nothing."""
     codec, tools = tiny_agent.codec(), list(tiny_agent.toolbox().tools.values())
     gained = 0
     for seed in range(6):
         model = tiny_agent.gpt(seed)
-        greedy, searching = (ModelPolicy(model, codec, tools, beams=beams) for beams in (1, 4))
-        for policy in (greedy, searching):
-            policy.grammar.first[codec.role_ids["assistant"]] = -torch.inf  # random weights would hardly ever call
+        policy = ModelPolicy(model, codec, tools, beams=4)
+        policy.grammar.first[codec.role_ids["assistant"]] = -torch.inf  # random weights would hardly ever call
         said = [Message("user", "what is the sum of 12 and 7?")]
-        (short,), (best,) = (policy.turns([said], 160) for policy in (greedy, searching))
-        if short.message and best.message:
-            before, after = (_log_probability(model, said, codec.turn(one.message)[1:]) for one in (short, best))
+        masks, prompt = policy.grammar.processor([said]), codec.prompt(said)
+        (greedy,) = generate(model, [prompt], 160, [codec.end], logits_processor=masks)
+        found = likeliest_turn(model, policy.grammar, said, greedy, 160, 4)
+        before, after = (_log_probability(model, [*prompt, ids[0]], ids[1:]) for ids in (greedy, found))
+        if greedy[-1] == codec.end:
             assert after >= before - 1e-4
-            gained += after > before + 1e-4
-        if best.message:
-            tiny_agent.toolbox().parse(best.message.text)  # raises where the call is not valid
+            assert found == greedy or after > before
+        gained += found != greedy
+        (turn,) = policy.turns([said], 160)
+        assert (turn.message, turn.tokens) == (codec.read_turn(found), len(found))
+        if turn.message:
+            tiny_agent.toolbox().parse(turn.message.text)  # raises where the call is not valid
     assert gained >= 2
 
     # a model that is sure of its call: no search, as nothing can be likelier
@@ -246,7 +358,7 @@ def test_a_call_is_never_less_likely_than_the_greedy_one_and_often_certain(monke
         torch.nn.functional.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:]).backward()
         optimizer.step()
     written = codec.turn(call)
-    assert _log_probability(model, said, written[1:]) > math.log(0.5)
+    assert _log_probability(model, [*codec.prompt(said), written[0]], written[1:]) > math.log(0.5)
     monkeypatch.setattr(likeliest, "beam_search", None)  # calling it would raise
     grammar = CallGrammar(codec, tools)
     assert likeliest_turn(model, grammar, said, written, 160, 4) == written

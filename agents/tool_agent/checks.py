@@ -11,7 +11,7 @@ import os.path
 import random
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +24,7 @@ from scipy.stats import binom
 from agents.tool_agent import small_agent
 from agents.tool_agent.agent import replay
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
+from agents.tool_agent.beam_search import beam_search
 from agents.tool_agent.calculator import CalculationError, calculate
 from agents.tool_agent.constrained import (
     Chain,
@@ -296,6 +297,69 @@ def sample_size_error() -> float:
         abs(effective_sample_size([900.0, 0.0, 0.0]) - 1),
         abs(effective_sample_size([math.log(2), 0.0]) - 9 / 5),
     )
+
+
+class _SumSoFar:
+    """A beginning of a sum of ones and twos, as beam search takes it; the last token is the end."""
+
+    def __init__(self, masks: TokenMasks, state: int = 0) -> None:
+        self.masks, self.state = masks, state
+
+    def allowed(self) -> torch.Tensor:
+        return torch.from_numpy(np.append(self.masks.allowed(self.state), self.masks.may_end(self.state)))
+
+    def after(self, token: int) -> "_SumSoFar":
+        return _SumSoFar(self.masks, int(self.masks.reached(self.state)[token]))
+
+
+def _sums(seed: int) -> tuple[GPT, _SumSoFar, int]:
+    """A random model in float64, the sums of one or two numbers, and the token that ends them."""
+    tokens = [*(bytes([b]) for b in b"12+-"), b"1+", b"-2"]
+    config = GPTConfig(len(tokens) + 1, n_layer=2, n_head=4, n_kv_head=2, d_model=32, d_ff=48, context_len=64)
+    model, generator = GPT(config), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.2, generator=generator)
+    return model.double().eval(), _SumSoFar(TokenMasks(compile_regex("[12]([+-][12])?"), tokens)), len(tokens)
+
+
+def _log_probabilities(model: GPT, text: list[int], so_far: _SumSoFar, end: int) -> Iterator[float]:
+    """ln p of every text of a finite language after `text`, its end included."""
+    with torch.inference_mode():
+        log_p = model(torch.tensor([text]))[0, -1].log_softmax(-1).tolist()
+    for token in torch.nonzero(so_far.allowed())[:, 0].tolist():
+        if token == end:
+            yield log_p[token]
+        else:
+            onwards = _log_probabilities(model, [*text, token], so_far.after(token), end)
+            yield from (log_p[token] + rest for rest in onwards)
+
+
+def likeliest_text_error() -> float:
+    """ln p of the likeliest sum by a search with room for every beginning, against all sums; eight random models."""
+    worst = 0.0
+    for seed in range(8):
+        model, start, end = _sums(seed)
+        found = beam_search(model, [0], 8, end, 64, start)
+        likeliest = max(_log_probabilities(model, [0], start, end))
+        worst = max(worst, abs(found.log_probability - likeliest) if found else math.inf)
+    return worst
+
+
+def certain_but_beaten() -> int:
+    """Of sixty searches with two beginnings at a time, those called certain that a likelier text of the language beats.
+
+    All sixty where none was certain or every one: then nothing has been looked at.
+    """
+    certain = beaten = 0
+    for seed in range(60):
+        model, start, end = _sums(seed)
+        found = beam_search(model, [0], 8, end, 2, start)
+        if found and found.certain:
+            certain += 1
+            beaten += max(_log_probabilities(model, [0], start, end)) > found.log_probability + 1e-9
+    return beaten if 0 < certain < 60 else 60
 
 
 # --- once or every time -----------------------------------------------------------------------------------------------

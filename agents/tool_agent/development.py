@@ -1,8 +1,8 @@
 """Exact calls on development data, to choose by: `python -m agents.tool_agent.development [--tasks N] [--beams N]`.
 
 Values of the validation split, phrasings of training ("new values") and the development phrasings ("new phrasings",
-"two calls", "no tool", where "replies" is the share of right replies). Nothing here looks at a test phrasing or at the test split,
-so any number of looks costs nothing.
+"two calls", "no tool", where "replies" is the share of right replies). Nothing here looks at a test phrasing or at the
+test split, so any number of looks costs nothing.
 """
 
 import argparse

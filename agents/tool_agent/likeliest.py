@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.tool_agent.beam_search import beam_search
 from agents.tool_agent.grammar import CallGrammar
 from llmm.training.lora.chat import Conversation
 from llmm.transformers.gpt import GPT
-from llmm.transformers.gpt.beam_search import beam_search
 from llmm.transformers.gpt.likelihood import token_nats
 
 BEAMS = 4  # of the assistant

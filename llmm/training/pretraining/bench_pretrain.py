@@ -20,7 +20,6 @@ from llmm.params import PretrainParams
 
 SHAKESPEARE = Path("../shared/data/tinyshakespeare/input.txt")
 ENDING = 1.0  # seconds to leave the process
-ENDING_COMPILED = 2.0  # the same where a compiler may be in it
 WORTH_COMPILING = 150.0  # seconds of a run from which on blocks that compile in 40 s have made up for it on two cores
 SCORING = 0.4  # of the time that a token takes in training: a forward pass, uncompiled
 
@@ -109,8 +108,7 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
         tokens, starts = shards.tokens("val"), shards.starts("val")
 
         per_step = recipe.batch_size * recipe.grad_accum_steps * recipe.seq_len
-        ending = ENDING_COMPILED if recipe.compile else ENDING
-        length = Until(started + task["seconds"] - ending, after=SCORING * len(tokens) / per_step)
+        length = Until(started + task["seconds"] - ENDING, after=SCORING * len(tokens) / per_step)
         run = train(recipe, shards, bytes_of_token, task["seed"], device, length=length)
         steps = int(run.curve[-1]["step"]) if run.curve else 0
         if steps <= recipe.warmup_steps:

@@ -26,7 +26,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmm.errors import UserError
 from llmm.foundations.optimizers import AdamW
 from llmm.ladder.expect import expect_number, expect_shape, expect_type
-from llmm.transformers.gpt.beam_search import beam_search
 from llmm.transformers.gpt.checkpoint import load_gpt, save_gpt
 from llmm.transformers.gpt.config import GPTConfig
 from llmm.transformers.gpt.decode import LeanStep
@@ -47,7 +46,7 @@ from llmm.transformers.gpt.sampling import (
     penalise_repetition,
 )
 from llmm.transformers.gpt.speculative import acceptance, expected_speedup, expected_tokens, residual, speculate
-from llmm.transformers.gpt.token_mask import TextSoFar, TokenAutomaton, TokenMask
+from llmm.transformers.gpt.token_mask import TokenAutomaton, TokenMask
 
 QWEN3 = GPTConfig(vocab_size=61, n_layer=2, n_head=4, n_kv_head=2, d_model=32, d_ff=48, context_len=64)
 LLAMA = replace(QWEN3, qk_norm=False, tie_embeddings=False, n_kv_head=4)
@@ -470,50 +469,6 @@ def texts_outside_the_language() -> int:
     )
     texts = [b"".join(tokens[t] or b"" for t in row[:-1]) for row in written if row[-1] == table.end]
     return 60 - sum(re.fullmatch(pattern.encode(), text) is not None for text in texts)
-
-
-_SUMS: list[bytes | None] = [*(bytes([b]) for b in b"12+-"), b"1+", b"-2", None]
-
-
-def likeliest_text_error() -> float:
-    """ln p of the likeliest sum by a search with room for every beginning, against all sums; eight random models."""
-    table = TokenAutomaton(automaton("[12]([+-][12]){0,1}"), _SUMS, end=len(_SUMS) - 1)
-    worst = 0.0
-    for seed in range(8):
-        model = scaled(replace(QWEN3, vocab_size=len(_SUMS)), seed=seed).double()
-        found = beam_search(model, [0], 8, table.end, 64, TextSoFar(table, table.start))
-        likeliest = max(_log_probabilities(model, [0], TextSoFar(table, table.start), table.end))
-        worst = max(worst, abs(found.log_probability - likeliest) if found else math.inf)
-    return worst
-
-
-def certain_but_beaten() -> int:
-    """Of sixty searches with two beginnings at a time, those called certain that a likelier text of the language beats.
-
-    All sixty where none was certain or every one: then nothing has been looked at.
-    """
-    table = TokenAutomaton(automaton("[12]([+-][12]){0,1}"), _SUMS, end=len(_SUMS) - 1)
-    certain = beaten = 0
-    for seed in range(60):
-        model = scaled(replace(QWEN3, vocab_size=len(_SUMS)), seed=seed).double()
-        found = beam_search(model, [0], 8, table.end, 2, TextSoFar(table, table.start))
-        if found and found.certain:
-            certain += 1
-            likeliest = max(_log_probabilities(model, [0], TextSoFar(table, table.start), table.end))
-            beaten += likeliest > found.log_probability + 1e-9
-    return beaten if 0 < certain < 60 else 60
-
-
-def _log_probabilities(model: GPT, text: list[int], so_far: TextSoFar, end: int) -> Iterator[float]:
-    """ln p of every text of a finite language after `text`, its end included."""
-    with torch.inference_mode():
-        log_p = _logits(model, torch.tensor([text]))[0, -1].log_softmax(-1).tolist()
-    for token in torch.nonzero(so_far.allowed())[:, 0].tolist():
-        if token == end:
-            yield log_p[token]
-        else:
-            onwards = _log_probabilities(model, [*text, token], so_far.after(token), end)
-            yield from (log_p[token] + rest for rest in onwards)
 
 
 # --- speculative decoding ---------------------------------------------------------------------------------------------

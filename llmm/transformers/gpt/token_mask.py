@@ -6,7 +6,6 @@ that table is computed once and then each step of generation costs a row of it. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -46,22 +45,6 @@ class TokenAutomaton:
     def mask(self, logits_V: Tensor, state: int) -> Tensor:
         """Logits (V,) with -inf for every token that leaves no way to an end."""
         return logits_V.masked_fill(self._forbidden[state].to(logits_V.device), -torch.inf)
-
-
-@dataclass(frozen=True)
-class TextSoFar:
-    """A beginning of a text in the language, as beam search takes it."""
-
-    automaton: TokenAutomaton
-    state: int
-
-    def allowed(self) -> Tensor:
-        """Whether each token may come next: (V,) of bool."""
-        return torch.from_numpy(self.automaton.allowed[self.state])
-
-    def after(self, token: int) -> "TextSoFar":
-        """The beginning that is longer by `token`."""
-        return TextSoFar(self.automaton, self.automaton.state([token], self.state))
 
 
 class TokenMask:

@@ -4,7 +4,7 @@ The likeliest token at each step need not begin the likeliest text, least of all
 Keeping several beginnings finds more, and says whether what it found is certain: a beginning is at least as likely as
 every text that begins with it, so nothing that was passed over can win once it is no likelier than what was found.
 Sources: Lowerre 1976, "The Harpy Speech Recognition System"; Sutskever et al. 2014 (1409.3215), section 3.2; the bound:
-Stahlberg and Byrne 2019 (1908.10090), section 2. README, section 5.
+Stahlberg and Byrne 2019 (1908.10090), section 2. README, section 3.
 """
 
 import math
