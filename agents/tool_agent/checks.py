@@ -312,8 +312,8 @@ class _SumSoFar:
         return _SumSoFar(self.masks, int(self.masks.reached(self.state)[token]))
 
 
-def _sums(seed: int) -> tuple[GPT, _SumSoFar, int]:
-    """A random model in float64, the sums of one or two numbers, and the token that ends them."""
+def _sums(seed: int, pattern: str) -> tuple[GPT, _SumSoFar, int]:
+    """A random model in float64, the sums of a pattern, and the token that ends them."""
     tokens = [*(bytes([b]) for b in b"12+-"), b"1+", b"-2"]
     config = GPTConfig(len(tokens) + 1, n_layer=2, n_head=4, n_kv_head=2, d_model=32, d_ff=48, context_len=64)
     model, generator = GPT(config), torch.Generator().manual_seed(seed)
@@ -321,7 +321,7 @@ def _sums(seed: int) -> tuple[GPT, _SumSoFar, int]:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.2, generator=generator)
-    return model.double().eval(), _SumSoFar(TokenMasks(compile_regex("[12]([+-][12])?"), tokens)), len(tokens)
+    return model.double().eval(), _SumSoFar(TokenMasks(compile_regex(pattern), tokens)), len(tokens)
 
 
 def _log_probabilities(model: GPT, text: list[int], so_far: _SumSoFar, end: int) -> Iterator[float]:
@@ -340,7 +340,7 @@ def likeliest_text_error() -> float:
     """ln p of the likeliest sum by a search with room for every beginning, against all sums; eight random models."""
     worst = 0.0
     for seed in range(8):
-        model, start, end = _sums(seed)
+        model, start, end = _sums(seed, "[12]([+-][12]){1,2}")
         found = beam_search(model, [0], 8, end, 64, start)
         likeliest = max(_log_probabilities(model, [0], start, end))
         worst = max(worst, abs(found.log_probability - likeliest) if found else math.inf)
@@ -354,7 +354,7 @@ def certain_but_beaten() -> int:
     """
     certain = beaten = 0
     for seed in range(60):
-        model, start, end = _sums(seed)
+        model, start, end = _sums(seed, "[12][+-][12]")
         found = beam_search(model, [0], 8, end, 2, start)
         if found and found.certain:
             certain += 1
