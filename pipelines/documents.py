@@ -423,6 +423,11 @@ def step_cpu(_: Summary) -> str:
     return _step_runs("step_cpu.json")
 
 
+def step_float32_cores(_: Summary) -> str:
+    """The same on two cores whose float32 products are the faster ones, with today's sixteen windows a step."""
+    return _step_runs("step_float32_cores.json")
+
+
 def _step_runs(name: str) -> str:
     """Several runs of `llmm bench step` on a CPU: the first as a table, what all of them say of the goals."""
     runs = read_json(paths.DATA / "experiments" / name)
@@ -544,6 +549,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "residual-dtype": residual_dtype,
     "step-bfloat16-cores": step_bfloat16_cores,
     "step-cpu": step_cpu,
+    "step-float32-cores": step_float32_cores,
     "pretrain-bfloat16-cores": pretrain_bfloat16_cores,
 }
 
