@@ -155,6 +155,16 @@ def beams(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def serve_beams(_: Summary) -> str:
+    """What the search for the likeliest call costs a server, by how many ask at once."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "serve_beams.json"):
+        for clients, found in run["by_clients"].items():
+            speed = f"{found['answers_per_second']:.1f} | {found['seconds_to_end_p50']:.2f} | {found['ratio']:.2f}"
+            rows.append(f"| {run['beams']} | {clients} | {speed} |")
+    return _table("beams | ask at once | answers a second | seconds to the end, p50 | batched / one at a time", rows)
+
+
 def induction_start(_: Summary) -> str:
     """Runs that differ in their initial weights: held out on the way, and how well they repeat random tokens."""
     steps = (300, 600, 900, 1650)
@@ -524,6 +534,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "pretrain-gpu-search": pretrain_gpu_search,
     "capitals": capitals,
     "beams": beams,
+    "serve-beams": serve_beams,
     "induction-start": induction_start,
     "induction-start-characters": induction_start_characters,
     "finetune-search": finetune_search,

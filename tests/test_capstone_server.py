@@ -328,18 +328,16 @@ def test_text_of_any_tokens_is_that_of_all_together(ids: list[int]) -> None:
     assert written == codec().tokenizer.decode(ids, skip_special_tokens=False)
 
 
-@pytest.mark.parametrize("beams", [1, 4])
-def test_agents_that_share_the_batch_do_what_each_does_alone(beams: int) -> None:
+def test_agents_that_share_the_batch_do_what_each_does_alone() -> None:
     tools, model = toolbox(), gpt(5)
     tasks = ["jay.loads", "sum of two numbers 3 4", "search json files", "loads", "what is 12*7?", "print(1)"]
-    policy = ModelPolicy(model, codec(), list(tools.tools.values()), beams=beams)
-    alone = run_tasks([(task, ()) for task in tasks], policy, tools)
+    alone = run_tasks([(task, ()) for task in tasks], ModelPolicy(model, codec(), list(tools.tools.values())), tools)
     with Engine(model, 4) as engine:
         grammar = CallGrammar(codec(), list(tools.tools.values()))
         traces: dict[str, Any] = {}
 
         def work(task: str) -> None:
-            (traces[task],) = run_tasks([(task, ())], BatchedPolicy(engine, grammar, 600, beams=beams), tools)
+            (traces[task],) = run_tasks([(task, ())], BatchedPolicy(engine, grammar, 600), tools)
 
         threads = [threading.Thread(target=work, args=(task,)) for task in tasks]
         for thread in threads:

@@ -9,7 +9,6 @@ import torch
 from agents.capstone.engine import Engine, Generation, Request
 from agents.capstone.text_stream import TextStream
 from agents.tool_agent.grammar import CallGrammar
-from agents.tool_agent.likeliest import likeliest_turn
 from agents.tool_agent.policy import Turn
 from llmm.training.lora.chat import Conversation, Message
 from llmm.transformers.gpt.sampling import GREEDY, Sampler
@@ -18,8 +17,7 @@ from llmm.transformers.gpt.sampling import GREEDY, Sampler
 class BatchedPolicy:
     """A `Policy` for one task: the model of `engine` under `grammar`, at most `tokens` tokens in all turns together.
 
-    `say` hears the text of an answer as it is written. An answer ends before one of the strings `stop`. `beams` as in
-    `ModelPolicy`.
+    `say` hears the text of an answer as it is written. An answer ends before one of the strings `stop`.
     """
 
     def __init__(
@@ -32,11 +30,9 @@ class BatchedPolicy:
         stop: Sequence[str] = (),
         say: Callable[[str], object] = lambda text: None,
         name: str = "model",
-        beams: int = 1,
     ) -> None:
         self.engine, self.grammar, self.codec, self.name = engine, grammar, grammar.codec, name
         self.sampler, self.generator, self.stop, self.say = sampler, generator, tuple(stop), say
-        self.beams = beams if sampler.temperature == 0 else 1
         self.left = tokens
         self.read = self.cached = self.written = 0  # tokens of all prompts, of those known before, and of all turns
         self._cancelled = threading.Event()
@@ -83,8 +79,6 @@ class BatchedPolicy:
                 generation.cancel()
                 break
         self._say(text.flush())
-        most = min(max_tokens, self.left)
-        tokens = likeliest_turn(self.engine.model, self.grammar, conversation, tokens, most, self.beams)
         self.left -= len(tokens)
         self.written += len(tokens)
         self.cached += generation.cached

@@ -55,8 +55,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, rows: int = ROWS) -> None:
             '{"name":"python","arguments":{"code":"1"}}',
         ):
             agent.tools.call(call)  # what is made at the first use is made now, and once
-        policy = agent.policy
-        service = Service(policy.model, policy.codec, agent.tools, rows, beams=policy.beams)
+        service = Service(agent.policy.model, agent.policy.codec, agent.tools, rows)
         address = _address(listening)
         beyond = "" if is_loopback(host) else ", for everyone who can reach this machine, without a password"
         print(f"{address} (chat page), {address}/v1 (OpenAI-compatible API){beyond}; ctrl-C ends it", flush=True)

@@ -39,16 +39,14 @@ class Served:
 class Service:
     """Answers up to `rows` requests at a time and lets `most_waiting` more wait."""
 
-    def __init__(
-        self, model: GPT, codec: ChatCodec, tools: Toolbox, rows: int = ROWS, most_waiting: int = 64, beams: int = 1
-    ) -> None:
+    def __init__(self, model: GPT, codec: ChatCodec, tools: Toolbox, rows: int = ROWS, most_waiting: int = 64) -> None:
         self.most = rows + most_waiting
         guarded = GuardedToolbox(tools, set(tools.tools) - UNATTENDED, lambda call: False)  # nobody is there to ask
         boxes = {"assistant": guarded, "chat": Toolbox([])}
         self.served = {
             name: Served(name, box, CallGrammar(codec, list(box.tools.values()))) for name, box in boxes.items()
         }
-        self.engine, self.beams = Engine(model, rows, self.most), beams
+        self.engine = Engine(model, rows, self.most)
         self.open = 0  # requests in hand
         self._pool = ThreadPoolExecutor(self.most, thread_name_prefix="agent")
 
@@ -60,7 +58,7 @@ class Service:
         if asked.model not in self.served:
             names = ", ".join(self.served)
             raise ApiError(404, f"there is no model {asked.model!r:.80}: {names}", "model", "model_not_found")
-        job = _Job(self.engine, self.served[asked.model], asked, self.beams)
+        job = _Job(self.engine, self.served[asked.model], asked)
         if not job.fits():
             most = self.engine.model.config.context_len
             message = f"the messages and the answer take more than the model's {most} tokens: shorten them"
@@ -96,21 +94,14 @@ def _closed() -> ApiError:
 class _Job:
     """One question on its way through the loop."""
 
-    def __init__(self, engine: Engine, served: Served, asked: Asked, beams: int) -> None:
+    def __init__(self, engine: Engine, served: Served, asked: Asked) -> None:
         self.asked, self.tools = asked, served.tools
         turn = min(asked.max_tokens or _LIMITS.turn_tokens, engine.model.config.context_len // 4)
         self.limits = Limits(turn_tokens=turn, tokens=asked.max_tokens or _LIMITS.tokens)
         generator = torch.Generator()
         generator.seed() if asked.seed is None else generator.manual_seed(asked.seed)
         self.policy = BatchedPolicy(
-            engine,
-            served.grammar,
-            self.limits.tokens,
-            asked.sampler,
-            generator,
-            asked.stop,
-            name=served.name,
-            beams=beams,
+            engine, served.grammar, self.limits.tokens, asked.sampler, generator, asked.stop, name=served.name
         )
 
     def fits(self) -> bool:
