@@ -22,11 +22,11 @@ def main(params: Params) -> dict[str, Any]:
 
     from llmm.device import pick_device, pick_dtype
     from llmm.training.lora.adapter import save_adapter
-    from llmm.training.lora.chat import ChatCodec
+    from llmm.training.lora.chat import load_codec
+    from llmm.training.lora.chat_template import CHAT_TEMPLATE
     from llmm.training.lora.dataset import Example, encode
     from llmm.training.lora.finetune import finetune, mean_loss
     from llmm.training.pretraining.checkpoint import Checkpoints
-    from llmm.training.tokenizer.folder import load_tokenizer
     from llmm.transformers.gpt import load_gpt
 
     corpus, tokenizer = open_artifact(paths.CORPUS, "corpus"), open_artifact(paths.TOKENIZER, "tokenizer")
@@ -35,7 +35,7 @@ def main(params: Params) -> dict[str, Any]:
     tokenizer.require(corpus)
     recipe = params.finetune
     train, val = (make_data(params, split) for split in ("train", "val"))
-    codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
+    codec = load_codec(paths.TOKENIZER)
 
     def by_kind(data: list[tuple[str, Any]]) -> dict[str, list[Example]]:
         kinds = sorted({kind for kind, _ in data})
@@ -71,6 +71,7 @@ def main(params: Params) -> dict[str, Any]:
 
     with atomic_folder(paths.ADAPTER) as folder:
         save_adapter(run.model, folder)
+        write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
         seal(folder, "adapter", [model, tokenizer], paths.ADAPTER)
     trainable = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in run.model.parameters())

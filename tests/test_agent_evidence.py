@@ -12,19 +12,25 @@ from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.phrasings.tables import Split
 from agents.tool_agent.tasks import Maker, Task
 from agents.tool_agent.values import collect_values, spelled
-from llmm.training.lora.chat import Message, call_text
+from llmm.training.lora.calls import call_text
+from llmm.training.lora.chat import Message
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
-GRAMMAR = CallGrammar(codec(), list(toolbox().tools.values()))
+GRAMMARS = [CallGrammar(codec(spaced), list(toolbox().tools.values())) for spaced in (False, True)]
 VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
 
 
 def allowed(call: str, *said: Message) -> bool:
-    """Whether the grammar lets the model write `call` after `said`, token by token, and stop there."""
-    matcher = GRAMMAR.matcher(said)
-    assert not matcher.is_error(), matcher.get_error()
-    ids = codec().text_ids(call)
-    return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+    """Whether the grammar lets the model write `call` after `said`, token by token, and stop there: as JSON and in
+    words alike."""
+    found = []
+    for grammar in GRAMMARS:
+        matcher = grammar.matcher(said)
+        assert not matcher.is_error(), matcher.get_error()
+        _, *ids, _ = grammar.codec.turn(Message("tool_call", call))
+        found.append(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())
+    assert found[0] == found[1], (call, found)
+    return found[0]
 
 
 def after(prompt: str, tool: str, /, **arguments: str) -> bool:
@@ -83,4 +89,4 @@ def test_numbers_in_words_can_be_written_in_digits(numbers: list[int]) -> None:
 @given(st.text(max_size=200))
 @settings(max_examples=150, deadline=None)
 def test_any_text_makes_a_grammar(text: str) -> None:
-    assert not GRAMMAR.matcher([Message("user", text)]).is_error()
+    assert not any(grammar.matcher([Message("user", text)]).is_error() for grammar in GRAMMARS)

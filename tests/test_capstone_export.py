@@ -21,9 +21,10 @@ from llmm import cli
 from llmm.errors import UserError
 from llmm.files import sha256_of
 from llmm.lineage import Artifact
+from llmm.training.lora.chat_template import CHAT_TEMPLATE
 from llmm.training.tokenizer.codec import ByteLevelBPE
 from llmm.training.tokenizer.export import to_tokenizers
-from llmm.training.tokenizer.special import CHAT_TEMPLATE, SPECIAL_TOKENS
+from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.transformers.gpt import GPTConfig
 from tests.tiny_build import SIZES, build, small_tokenizer
 

@@ -66,10 +66,10 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-@functools.lru_cache(maxsize=1)
-def codec() -> ChatCodec:
+@functools.cache
+def codec(spaced: bool = False) -> ChatCodec:
     """Of that tokenizer."""
-    return ChatCodec(tokenizer())
+    return ChatCodec(tokenizer(), spaced)
 
 
 def gpt(seed: int = 0) -> GPT:

@@ -70,7 +70,7 @@ class BatchedPolicy:
                 masks.prepare(0)  # while the engine reads the prompt
         self.read += len(request.prompt)
         tokens: list[int] = []
-        text = TextStream(self.codec.tokenizer, self.stop)
+        text = TextStream(self.codec, self.stop)
         for token in generation:
             if tokens and tokens[0] == self.codec.role_ids["assistant"] and token != self.codec.end:
                 self._say(text.feed(token))

@@ -593,7 +593,7 @@ def stream_faults() -> int:
     for _ in range(300):
         text = "".join(rng.choice("ab é☃") for _ in range(rng.randint(0, 10)))
         stop = ["".join(rng.choice("ab é☃") for _ in range(rng.randint(1, 3))) for _ in range(rng.randint(0, 2))]
-        stream = TextStream(codec.tokenizer, stop)
+        stream = TextStream(codec, stop)
         parts = [*(stream.feed(token) for token in codec.text_ids(text)), stream.flush()]
         expected = text
         for end in range(len(text) + 1):  # sign by sign: the first stop string to be complete ends the text

@@ -27,8 +27,9 @@ from llmm.errors import UserError
 from llmm.files import atomic_path, sha256_of
 from llmm.lineage import Artifact
 from llmm.training.lora.adapter import load_tuned
+from llmm.training.lora.chat_template import CHAT_TEMPLATE
 from llmm.training.tokenizer.folder import load_text_tokenizer
-from llmm.training.tokenizer.special import CHAT_TEMPLATE, END, END_OF_TEXT, PAD, SPECIAL_TOKENS
+from llmm.training.tokenizer.special import END, END_OF_TEXT, PAD, SPECIAL_TOKENS
 from llmm.transformers.gpt import GPT, GPTConfig, load_gpt
 from llmm.transformers.gpt.families import QWEN3
 

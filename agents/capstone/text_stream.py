@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tokenizers import Tokenizer
+from llmm.training.lora.chat import ChatCodec
 
 _HALF = "\ufffd"  # how a decoder shows a character of which not all bytes are there
 
@@ -11,8 +11,8 @@ class TextStream:
     """The text of one turn. It ends before that of the strings `stop` which is complete first, of those that end in one
     place before the longest: so it does not matter how the text is cut into tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stop = tokenizer, tuple(stop)
+    def __init__(self, codec: ChatCodec, stop: Sequence[str] = ()) -> None:
+        self.codec, self.stop = codec, tuple(stop)
         self.text = ""  # given out so far
         self.stopped = False
         self._tokens: list[int] = []
@@ -29,7 +29,7 @@ class TextStream:
     def _give(self, last: bool) -> str:
         if self.stopped:
             return ""
-        text = self.tokenizer.decode(self._tokens, skip_special_tokens=False)
+        text = self.codec.said(self._tokens)
         found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
         if found:
             _, at = min(found)

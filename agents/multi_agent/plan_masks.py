@@ -35,14 +35,18 @@ class PlanGrammar(CallGrammar):
     def allowed(self, written: Sequence[int], message: str) -> list[int]:
         """Tokens that may come after `written`, the end of the turn included where it may."""
         text = "".join(self.texts[index] for index in written)
+        space = "" if text else self.codec.space  # what the first token has to begin with
+        text = text.removeprefix(self.codec.space)
         *whole, last = text.split(BETWEEN_PARTS)
         rest = _after(whole, message)
-        found = {i for i in self._breaking if may_begin(text + self.texts[i], message)}
+        found = {i for i in self._breaking if not space and may_begin(text + self.texts[i], message)}
+        if space in self._of_text:
+            found.add(self._of_text[space])
         if rest is not None:  # most tokens go on with the part: look up what the message goes on with
             for start in _word_starts(rest):
                 if rest.startswith(last, start):
                     at = start + len(last)
-                    nexts = (rest[at : at + length] for length in range(1, self._longest + 1))
+                    nexts = (space + rest[at : at + length] for length in range(1, self._longest + 1))
                     found.update(self._of_text[one] for one in nexts if one in self._of_text)
         if is_plan(text, message):
             found.add(self.codec.end)

@@ -13,8 +13,7 @@ from llmm import paths
 from llmm.corpus import load_objects
 from llmm.lineage import Artifact, open_artifact
 from llmm.training.lora.adapter import load_tuned
-from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer.folder import load_tokenizer
+from llmm.training.lora.chat import load_codec
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def load_agent(data: Path = paths.DATA) -> Agent:
     corpus = data / paths.CORPUS.name
     model, _ = load_tuned(data / paths.ADAPTER.name, data / paths.MODEL.name, tokenizer)
     tools = make_toolbox(load_search(data), load_objects(corpus))
-    codec = ChatCodec(load_tokenizer(tokenizer))
+    codec = load_codec(tokenizer)
     return Agent(ModelPolicy(model, codec, list(tools.tools.values()), beams=BEAMS), tools)
 
 

@@ -26,8 +26,7 @@ from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
 from llmm.files import write_json
 from llmm.params import load_params
 from llmm.statistics import wilson_interval
-from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer.folder import load_tokenizer
+from llmm.training.lora.chat import load_codec
 
 RECORD = paths.DATA / "experiments" / "breadth.json"
 FIGURE = paths.FIGURES / "phrasings" / "breadth.svg"
@@ -76,7 +75,7 @@ def measure(name: str, phrasings: int, train: Draw, new_values: Draw, new_phrasi
 
     rng = random.Random(f"{seed} breadth {name}")
     toolbox = make_toolbox(lambda query, k: [], [])
-    codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
+    codec = load_codec(paths.TOKENIZER)
     recipe = load_params().finetune.model_copy(update={"steps": STEPS})
     made = [conversation(train(rng), toolbox) for _ in range(CONVERSATIONS)]
     examples = encode(made, codec, recipe.seq_len)

@@ -44,7 +44,8 @@ from agents.tool_agent.sandbox import SandboxError, run_python
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one, masks_one_by_one
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.usefulness import call_gain
-from llmm.training.lora.chat import Conversation, Message, Role, call_text
+from llmm.training.lora.calls import call_text
+from llmm.training.lora.chat import Conversation, Message, Role
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.training.tokenizer.texts import modules

@@ -20,8 +20,7 @@ from llmm import paths
 from llmm.corpus import load_documents, load_objects
 from llmm.params import load_params
 from llmm.training.lora.adapter import load_tuned
-from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer.folder import load_tokenizer
+from llmm.training.lora.chat import load_codec
 
 KINDS = ("calculator", "python", "search_docs", "signature")
 
@@ -32,7 +31,7 @@ def development_rates(tasks: int, show: int, beams: int = BEAMS) -> dict[str, di
     objects = load_objects(paths.CORPUS)
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
     toolbox = make_toolbox(load_search(), objects)
-    codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
+    codec = load_codec(paths.TOKENIZER)
     policy = ModelPolicy(model, codec, list(toolbox.tools.values()), beams=beams)
     of_split = [item for item in objects if item.split == "val"]
     values = collect_values(load_documents(paths.CORPUS, "val"), of_split, objects)

@@ -25,8 +25,7 @@ from llmm.evaluation import Batch, Report, Row, batches_of
 from llmm.params import Params
 from llmm.statistics import paired_bootstrap, wilson_interval
 from llmm.training.lora.adapter import load_tuned
-from llmm.training.lora.chat import ChatCodec
-from llmm.training.tokenizer.folder import load_tokenizer
+from llmm.training.lora.chat import load_codec
 
 HAND_WRITTEN = paths.EVALS / "agent_tasks.jsonl"
 BATCH = 50
@@ -172,7 +171,7 @@ def _world(seed: int) -> _World:
     from agents.tool_agent.agent import load_search
 
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
-    codec = ChatCodec(load_tokenizer(paths.TOKENIZER))
+    codec = load_codec(paths.TOKENIZER)
     objects = load_objects(paths.CORPUS)
     toolbox = make_toolbox(load_search(), objects)
     tools = list(toolbox.tools.values())

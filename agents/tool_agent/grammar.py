@@ -1,12 +1,13 @@
 """What the model may write: first a role, then free text or exactly one valid call; everything else is masked out.
 
 After `<|tool_call|>` a grammar compiled by llguidance from the tools' JSON schemas allows one compact object
-`{"name":...,"arguments":{...}}` and then `<|end|>`; its strings are made of what the conversation says (evidence.py).
-After `<|assistant|>` any text without special tokens goes. So every finished call fits its schema, whatever the
-weights: validity is no measure of the model.
+`{"name":...,"arguments":{...}}`, or the same in words where the codec writes calls so (calls.py), and then `<|end|>`.
+Its strings are made of what the conversation says (evidence.py). After `<|assistant|>` any text without special tokens
+goes. So every finished call fits its schema, whatever the weights: validity is no measure of the model.
 """
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.tools import Tool
+from llmm.training.lora.calls import in_words
 from llmm.training.lora.chat import ChatCodec, Conversation, as_read
 
 _COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
@@ -46,8 +48,12 @@ class CallGrammar:
 
     def matcher(self, conversation: Conversation) -> llguidance.LLMatcher:
         """What follows a call token by token: a valid call whose arguments come from `conversation`, as it is read."""
-        schema = _schema(self._arguments, as_read(conversation))
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT)
+        read = as_read(conversation)
+        tools = {
+            tool: {name: _narrowed(field, read) for name, field in fields.items()}
+            for tool, fields in self._arguments.items()
+        }
+        grammar = _in_words(tools, self.codec.space) if self.codec.space else _as_json(tools)
         return llguidance.LLMatcher(self.tokenizer, grammar)
 
 
@@ -94,13 +100,38 @@ class GrammarMasks:
         logits_1V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_1V.device), -torch.inf)
 
 
-def _schema(tools: dict[str, dict[str, Any]], conversation: Conversation) -> str:
-    """JSON schema of a call: one of the tools, with its arguments, made of what `conversation` says."""
-    options = []
-    for tool, fields in tools.items():
-        arguments = {name: _narrowed(field, conversation) for name, field in fields.items()}
-        options.append(_object({"name": {"const": tool}, "arguments": _object(arguments)}))
-    return json.dumps({"anyOf": options})
+def _as_json(tools: dict[str, dict[str, Any]]) -> str:
+    """The grammar of a call of one of `tools`, whose arguments have these schemas, as JSON."""
+    schema = {"anyOf": [_call(tool, fields) for tool, fields in tools.items()]}
+    grammar: str = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_COMPACT)
+    return grammar
+
+
+def _in_words(tools: dict[str, dict[str, Any]], space: str) -> str:
+    """The same in words; but calls of a tool that has not one string for its argument as JSON. `space` comes first."""
+    rules: dict[str, str] = {}
+    for number, (tool, fields) in enumerate(tools.items()):
+        argument = next(iter(fields), "")
+        if len(fields) == 1 and fields[argument].get("type") == "string" and in_words(tool, argument):
+            rules[f"WORDS{number}"] = f"{json.dumps(f'{space}{tool} {argument} ')} ({_string(fields[argument])})"
+        else:
+            rules[f"json{number}"] = f'"{space}" %json {json.dumps({**_call(tool, fields), "x-guidance": _COMPACT})}'
+    return "\n".join([f"start: {' | '.join(rules)}", *(f"{name}: {rule}" for name, rule in rules.items())])
+
+
+def _string(field: dict[str, Any]) -> str:
+    """What a string may be, in llguidance's variant of Lark: its pattern and its length at once."""
+    least, most = field.get("minLength", 0), field.get("maxLength", "")
+    both = [rf"/(?s:.){{{least},{most}}}/"]
+    if pattern := field.get("pattern"):
+        begins, ends = pattern.startswith("^"), pattern.endswith("$")
+        inner = re.sub(r"(?<!\\)/", r"\/", pattern[begins : len(pattern) - ends])
+        both.append(f"/{'' if begins else '(?s:.*)'}(?:{inner}){'' if ends else '(?s:.*)'}/")
+    return " & ".join(both)
+
+
+def _call(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return _object({"name": {"const": tool}, "arguments": _object(arguments)})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llmm.training.rag.bm25 import BM25
 from llmm.training.rag.index import chunk_documents, searchable_text
 
 SLIPS = 0.3  # share of the training tasks with perturbed words
+ENDED = 0.5  # share of the training tasks of one call that end with it: the call is harder to learn than the answer
 # Shares of the kinds: about one conversation in eight needs no tool
 SHARES = {
     "calculator": 0.305,
@@ -35,15 +36,20 @@ class ToolConversation:
     messages: Conversation
 
 
-def make_conversations(maker: Maker, toolbox: Toolbox, count: int, rng: random.Random) -> list[ToolConversation]:
-    """`count` conversations in the shares above, none twice but small talk, which has few variants."""
+def make_conversations(
+    maker: Maker, toolbox: Toolbox, count: int, rng: random.Random, ended: float = 0.0
+) -> list[ToolConversation]:
+    """`count` conversations in the shares above, none twice but small talk, which has few variants.
+
+    The share `ended` of those with one call end there: no tool is run for them.
+    """
     made: list[ToolConversation] = []
     seen: set[tuple[Message, ...]] = set()
     for _ in range(20 * count):  # a bound, where there are not enough
         if len(made) == count:
             break
         kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
-        messages = tuple(_messages(kind, maker, toolbox, rng))
+        messages = tuple(_messages(kind, maker, toolbox, rng, ended))
         if messages in seen and kind != "chat":
             continue
         if len(messages[-1].text) <= MAX_RESULT_CHARS:
@@ -52,11 +58,14 @@ def make_conversations(maker: Maker, toolbox: Toolbox, count: int, rng: random.R
     return made
 
 
-def _messages(kind: str, maker: Maker, toolbox: Toolbox, rng: random.Random) -> list[Message]:
+def _messages(kind: str, maker: Maker, toolbox: Toolbox, rng: random.Random, ended: float) -> list[Message]:
     """One conversation: a task done, or, as a planner of M13 does it, a message taken apart."""
     if kind == "plan":
         return plan(maker.two_in_one(rng))
-    return conversation(maker.follow_up(rng, toolbox) if kind == "follow_up" else getattr(maker, kind)(rng), toolbox)
+    task = maker.follow_up(rng, toolbox) if kind == "follow_up" else getattr(maker, kind)(rng)
+    if len(task.calls) == 1 and rng.random() < ended:
+        return [*task.history, Message("user", task.prompt), Message("tool_call", task.calls[0].text)]
+    return conversation(task, toolbox)
 
 
 def word_search(documents: Sequence[Document], params: IndexParams) -> Search:
@@ -85,4 +94,4 @@ def make_split(
         "TRAIN" if split == "train" else "DEV",
         SLIPS if split == "train" else 0.0,
     )
-    return make_conversations(maker, make_toolbox(search, objects), count, rng)
+    return make_conversations(maker, make_toolbox(search, objects), count, rng, ENDED if split == "train" else 0.0)

@@ -80,9 +80,31 @@ _DEED_VERBS = frozenset(
     sort
 """)
 )
-_STOP = frozenset(
+_LONGEST_DEED = 8  # words
+_DETERMINERS = frozenset(
     _words("""
-    a an the of to in and or is are for with by from on that this it its be as if at not no
+    a all an another any each every its several some that the their these this those
+""")
+)
+# which stand between a determiner and a noun, and say only which one is meant
+_POINTING = frozenset(
+    _words("""
+    corresponding current different existing first following given last named new next only other own particular
+    previous provided same second specified
+""")
+)
+# function words, and verbs and participles as they stand after a noun in descriptions
+_NO_NOUN = frozenset(
+    _words("""
+    about above across after against also among and appears are around as associated at based be because been before
+    being below between both but by called can cannot changed consists contained containing contains could created
+    defined defines describing did do does done during either else except exists for formatted found from had
+    handles has have having he her his how if implements in includes including incorporating indicating into is it
+    itself least like made many matches matching may might more most must neither no nor not of off on once one onto
+    or our out over passed per pointing points produced provides providing raises received representing represents
+    returned returns runs she should since so stored such supporting supports than them then there they through to
+    too toward under unless until up upon used uses using via was we were what when where whether which while who
+    whose why will with within without would yet yields you your
 """)
 )
 _UNITS = _words("""
@@ -127,16 +149,7 @@ def collect_values(
             names += [
                 s for n in (1, 2) if n < len(parts) and suffixes.get(s := ".".join(parts[-n:])) == 1 and len(s) > 3
             ]
-        words = item.summary.rstrip(".").split()
-        if (
-            words
-            and words[0].lower().rstrip("s") in _DEED_VERBS
-            and all(re.fullmatch(r"[A-Za-z,'-]+", w) for w in words)
-        ):
-            deed = " ".join(
-                [words[0].lower() if words[0].lower() in _DEED_VERBS else words[0].lower()[:-1], *words[1:8]]
-            )
-            deeds.add(deed.rstrip(",").lower())
+        deeds.update(_deed_in(item.summary))
         topics.update(_topics_in(item.summary))
     for document in documents:
         topics.update(_topics_in(document.title))
@@ -145,20 +158,32 @@ def collect_values(
     return Values(tuple(dict.fromkeys(names)), tuple(sorted(topics)), tuple(sorted(deeds)))
 
 
+def _deed_in(summary: str) -> set[str]:
+    """The whole of a short sentence that says what is done, from its verb on, or nothing."""
+    words = summary.rstrip(".").lower().split()
+    if not 2 <= len(words) <= _LONGEST_DEED or not all(re.fullmatch(r"[a-z,'-]+", word) for word in words):
+        return set()
+    verb = words[0] if words[0] in _DEED_VERBS else words[0].removesuffix("s")
+    return {" ".join([verb, *words[1:]])} if verb in _DEED_VERBS else set()
+
+
 def _topics_in(text: str) -> set[str]:
-    found = set()
-    words = re.findall(r"[a-z][a-z-]{2,}|[^\w\s]", text.lower())
-    for start in range(0, len(words), 3):
-        for length in (1, 2, 3):
-            span = words[start : start + length]
-            if (
-                len(span) == length
-                and all(w[0].isalpha() for w in span)
-                and span[0] not in _STOP
-                and span[-1] not in _STOP
-            ):
-                found.add(" ".join(span))
+    """Noun phrases: what stands between a determiner and the next word that cannot belong to one. Of a longer one the
+    last three words, as the head of an English noun phrase comes last."""
+    found: set[str] = set()
+    phrase: list[str] | None = None  # None outside of noun phrases
+    for word in [*re.findall(r"[\w'-]+|[^\w\s]", text.lower()), "."]:
+        if phrase is not None and re.fullmatch(r"[a-z][a-z-]+[a-z]", word) and not _ends_phrase(word):
+            phrase.append(word)
+            continue
+        if phrase and (_ends_phrase(word) or not word[0].isalnum()):  # and no name or number, which may belong to it
+            found.add(" ".join(phrase[-3:]))
+        phrase = [] if word in _DETERMINERS or (phrase == [] and word in _POINTING) else None
     return found
+
+
+def _ends_phrase(word: str) -> bool:
+    return word in _DETERMINERS or word in _POINTING or word in _NO_NOUN or word.endswith("ly")
 
 
 def number(rng: random.Random, *, whole: bool = False, small: bool = False) -> tuple[str, str]:

@@ -7,8 +7,9 @@ import torch
 
 from llmm import lineage, paths
 from llmm.errors import UserError
-from llmm.files import atomic_folder
+from llmm.files import atomic_folder, write_text
 from llmm.training.lora.adapter import load_tuned
+from llmm.training.lora.chat_template import CHAT_TEMPLATE
 from llmm.training.pretraining.folder import write_model
 from llmm.transformers.gpt import load_gpt
 
@@ -31,6 +32,8 @@ def export_to_transformers(folder: Path, base: bool = False) -> float:
         gpt, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
     with atomic_folder(folder) as temporary:
         write_model(gpt, paths.TOKENIZER, temporary)
+        if not base:
+            write_text(temporary / "chat_template.jinja", CHAT_TEMPLATE)
         from transformers import AutoModelForCausalLM
 
         theirs = AutoModelForCausalLM.from_pretrained(temporary).eval()

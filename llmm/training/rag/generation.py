@@ -19,7 +19,7 @@ class Reader:
     """The fine-tuned model as a reader: question and passages to an answer."""
 
     def __init__(self, gpt: GPT, tokenizer: Tokenizer, context_tokens: int) -> None:
-        self.gpt, self.codec, self.context_tokens = gpt, ChatCodec(tokenizer), context_tokens
+        self.gpt, self.codec, self.context_tokens = gpt, ChatCodec(tokenizer, spaced=True), context_tokens
 
     def answers(self, questions: Sequence[str], passages: Sequence[tuple[str, str] | None]) -> list[str]:
         """Greedy answers; each passage is (title, text), None for a closed book.
@@ -33,7 +33,7 @@ class Reader:
                 messages.insert(0, Message("context", self._cut(passages_text([passage]))))
             prompts.append([*self.codec.prompt(messages), self.codec.role_ids["assistant"]])
         generated = generate(self.gpt, prompts, MAX_NEW_TOKENS, [self.codec.end])
-        return [self.codec.tokenizer.decode([t for t in tokens if t != self.codec.end]) for tokens in generated]
+        return [self.codec.said([token for token in tokens if token != self.codec.end]) for tokens in generated]
 
     def _cut(self, text: str) -> str:
         """The beginning of `text` that fits the context."""
