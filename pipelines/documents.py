@@ -222,6 +222,31 @@ def finetune_packed(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def call_forms(_: Summary) -> str:
+    """Short runs of fine-tuning that differ in how a call is written."""
+    columns = (
+        "the model's form of a call | tokens a conversation | nats a call, validation | nats an answer from a result | "
+        "nats a reply to small talk"
+    )
+    nats = ("nats_per_call", "nats_per_restated_answer", "nats_per_reply")
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "call_forms.json")["short"]:
+        values = " | ".join(f"{run[name]:.2f}" for name in nats)
+        rows.append(f"| {run['form']} | {run['tokens_per_conversation']:.0f} | {values} |")
+    return _table(columns, rows)
+
+
+def call_forms_whole(_: Summary) -> str:
+    """Whole runs with the two forms, on tasks to report on and on those to choose by."""
+    columns = "split | form of a call | topics of the tasks | new values | new phrasings | two calls | right answers"
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "call_forms.json")["whole"]:
+        exact = " | ".join(f"{rate:.3f}" for rate in run["exact"])
+        answers = ", ".join(f"{rate:.3f}" for rate in run.get("answers", []))
+        rows.append(f"| {run['split']} | {run['form']} | {run['topics']} | {exact} | {answers} |")
+    return _table(columns, rows)
+
+
 def phrasings(_: Summary) -> str:
     """Exact calls on development tasks, tool by tool, where the tables of training phrasings differ."""
     tools = ("calculator", "python", "search_docs", "signature", "all")
@@ -540,6 +565,8 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "finetune-search": finetune_search,
     "finetune-short": finetune_short,
     "finetune-packed": finetune_packed,
+    "call-forms": call_forms,
+    "call-forms-whole": call_forms_whole,
     "breadth": breadth,
     "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,

@@ -22,10 +22,10 @@ def main(params: Params) -> dict[str, Any]:
 
     from llmm.device import pick_device, pick_dtype
     from llmm.training.lora.adapter import save_adapter
-    from llmm.training.lora.chat import load_codec
     from llmm.training.lora.chat_template import CHAT_TEMPLATE
     from llmm.training.lora.dataset import Example, encode
     from llmm.training.lora.finetune import finetune, mean_loss
+    from llmm.training.lora.spaced import load_codec
     from llmm.training.pretraining.checkpoint import Checkpoints
     from llmm.transformers.gpt import load_gpt
 

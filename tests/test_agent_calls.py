@@ -12,13 +12,14 @@ from transformers import AutoTokenizer
 
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.tools import Arguments, Tool
-from llmm.training.lora.calls import call_text, of_words, to_words
-from llmm.training.lora.chat import Message
+from llmm.training.lora.calls import of_words, to_words
+from llmm.training.lora.chat import Message, call_text
 from llmm.training.lora.chat_template import CHAT_TEMPLATE
+from llmm.training.lora.spaced import SpacedCodec, said
 from llmm.training.tokenizer.folder import write_tokenizer
 from tests.tiny_agent import codec, tokenizer
 
-SPACED = codec(spaced=True)
+SPACED = SpacedCodec(tokenizer())
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 values = st.one_of(st.text(), st.integers(), st.lists(st.text(), max_size=2), st.none())
 
@@ -69,7 +70,7 @@ def test_every_turn_begins_with_a_space_and_loses_it_again() -> None:
     for role, text in (("user", "json"), ("tool_result", " json"), ("assistant", "json files"), ("assistant", "")):
         ids = SPACED.turn(Message(role, text))  # type: ignore[arg-type]
         assert SPACED.tokenizer.decode(ids[1:-1]) == f" {text}"
-        assert SPACED.said(ids[1:-1]) == text
+        assert said(SPACED, ids[1:-1]) == text
 
 
 @pytest.mark.parametrize("arguments", [{"code": 'print("é")\n'}, {"a": "1", "b": 3}, {"n": 3}, {}])

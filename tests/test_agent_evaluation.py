@@ -13,8 +13,7 @@ from agents.tool_agent.tasks import Call, Task
 from agents.tool_agent.trace import Step, Trace
 from llmm.errors import UserError
 from llmm.params import load_params
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message
+from llmm.training.lora.chat import Conversation, Message, call_text
 from tests.tiny_agent import codec, gpt, toolbox
 
 CALL = Call("calculator", {"expression": "12*7"})

@@ -12,11 +12,11 @@ from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.phrasings.tables import Split
 from agents.tool_agent.tasks import Maker, Task
 from agents.tool_agent.values import collect_values, spelled
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Message
+from llmm.training.lora.chat import Message, call_text
+from llmm.training.lora.spaced import SpacedCodec
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
-GRAMMARS = [CallGrammar(codec(spaced), list(toolbox().tools.values())) for spaced in (False, True)]
+GRAMMARS = [CallGrammar(one, list(toolbox().tools.values())) for one in (codec(), SpacedCodec(codec().tokenizer))]
 VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
 
 

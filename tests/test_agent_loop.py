@@ -13,8 +13,7 @@ from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy, Turn
 from agents.tool_agent.trace import Trace
 from llmm.errors import UserError
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message
+from llmm.training.lora.chat import Conversation, Message, call_text
 from llmm.transformers.gpt.sampling import Sampler
 from tests.tiny_agent import codec, gpt, toolbox
 

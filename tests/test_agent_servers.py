@@ -29,8 +29,7 @@ from agents.tool_agent.server_policy import ServerPolicy
 from agents.tool_agent.tools import Tool, Toolbox
 from llmm import cli
 from llmm.errors import UserError
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message
+from llmm.training.lora.chat import Conversation, Message, call_text
 from tests.tiny_agent import OBJECTS, codec, gpt, toolbox
 from tests.toy_mcp_server import INJECTED
 

@@ -10,7 +10,7 @@ from agents.tool_agent import breadth, evaluation, tasks, values
 from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table, two_questions
 from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
-from agents.tool_agent.tools import ERROR
+from agents.tool_agent.tools import ERROR, ToolResult
 from agents.tool_agent.traces import SHARES, make_conversations, word_search
 from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
@@ -159,6 +159,55 @@ def test_tasks_can_be_made_for_a_source_without_objects_and_without_text() -> No
     maker, rng = Maker("TRAIN", Values((), (), ()), "TRAIN"), random.Random(5)
     assert all(getattr(maker, kind)(rng).prompt for kind in KINDS for _ in range(20))
     assert collect_values(DOCUMENTS, [], []).topics
+
+
+@pytest.mark.parametrize(
+    ("text", "topics"),
+    [
+        ("Return the state of a regular expression object.", {"state", "regular expression object"}),
+        ("Open the given file, unless its old name is used.", {"file", "old name"}),
+        ("A mix-in class: each of the 3 weak references, the x509 certificate.", {"mix-in class"}),
+        ("Make the wrapped long option string a value", {"long option string", "value"}),
+        ("It should, however, not be about much.", set()),
+        ("", set()),
+    ],
+)
+def test_a_topic_is_a_noun_phrase(text: str, topics: set[str]) -> None:
+    assert values._topics_in(text) == topics
+
+
+@pytest.mark.parametrize(
+    ("summary", "deeds"),
+    [
+        ("Returns a list of names.", {"return a list of names"}),
+        ("Open a file", {"open a file"}),
+        ("Return an iterator over all of the immediate subparts of it.", set()),  # cut off it would end in nowhere
+        ("Close.", set()),
+        ("The name of a file.", set()),
+        ("Return 3 names.", set()),
+    ],
+)
+def test_a_deed_is_a_whole_short_sentence(summary: str, deeds: set[str]) -> None:
+    assert values._deed_in(summary) == deeds
+
+
+def test_some_training_conversations_end_with_their_call() -> None:
+    tools, calls = toolbox(), list[str]()
+    run = tools.call
+
+    def counted(text: str) -> ToolResult:
+        calls.append(text)
+        return run(text)
+
+    tools.call = counted  # type: ignore[method-assign]
+    maker = Maker("TRAIN", VALUES, "TRAIN")
+    made = make_conversations(maker, tools, 300, random.Random(3), ended=1.0)
+    of_one = [one for one in made if one.kind in ("calculator", "python", "search_docs", "signature")]
+    assert len(of_one) > 150 and all(one.messages[-1].role == "tool_call" for one in of_one)
+    assert len(calls) < len(of_one)  # tools were run for the others alone
+    assert all(one.messages[-1].role == "assistant" for one in made if one.kind in ("chat", "two_in_one", "plan"))
+    half = make_conversations(maker, toolbox(), 300, random.Random(3), ended=0.5)
+    assert 0.3 < sum(one.messages[-1].role == "tool_call" for one in half) / len(half) < 0.55
 
 
 def test_follow_up_continues_with_the_last_result() -> None:

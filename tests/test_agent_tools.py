@@ -14,7 +14,7 @@ from agents.tool_agent.calculator import CalculationError, calculate
 from agents.tool_agent.sandbox import SandboxError, SandboxMissing, run_python
 from agents.tool_agent.snippets import MAX_CHARS, best_line
 from agents.tool_agent.tools import MAX_RESULT_CHARS, make_toolbox
-from llmm.training.lora.calls import call_text
+from llmm.training.lora.chat import call_text
 from tests.tiny_agent import OBJECTS, toolbox
 
 _EXPRESSIONS = st.recursive(

@@ -39,8 +39,8 @@ from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tools import Arguments, Tool, Toolbox
 from llmm import cli
 from llmm.errors import UserError
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message
+from llmm.training.lora.chat import Conversation, Message, call_text
+from llmm.training.lora.spaced import SpacedCodec
 from llmm.transformers.gpt import GPT, GPTConfig
 from llmm.transformers.gpt.decode import lean
 from llmm.transformers.gpt.generate import LogitsProcessor, generate
@@ -324,7 +324,7 @@ def test_a_stop_string_inside_of_a_token_is_found_as_if_its_signs_came_one_by_on
 
 @given(st.lists(st.integers(0, 399), max_size=20), st.booleans())
 def test_text_of_any_tokens_is_that_of_all_together(ids: list[int], spaced: bool) -> None:
-    stream = TextStream(codec(spaced))
+    stream = TextStream(SpacedCodec(codec().tokenizer) if spaced else codec())
     written = "".join([*(stream.feed(token) for token in ids), stream.flush()])
     whole = codec().tokenizer.decode(ids, skip_special_tokens=False)
     assert written == (whole.removeprefix(" ") if spaced else whole)

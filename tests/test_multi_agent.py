@@ -35,8 +35,8 @@ from agents.multi_agent.voting import (
 from agents.tool_agent import small_agent
 from agents.tool_agent.loop import Limits
 from agents.tool_agent.trace import Step, Trace
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import ChatCodec, Message
+from llmm.training.lora.chat import Message, call_text
+from llmm.training.lora.spaced import SpacedCodec, space_of
 from llmm.training.lora.truecase import truecased
 from llmm.transformers.gpt import GPT
 from llmm.transformers.gpt.generate import generate
@@ -268,11 +268,11 @@ def test_what_may_begin_can_be_ended_or_gone_on_with(message: str, data: st.Data
 @pytest.mark.parametrize("spaced", [False, True])
 @pytest.mark.parametrize("message", MESSAGES)
 def test_the_mask_is_its_definition(message: str, spaced: bool) -> None:
-    codec = ChatCodec(small_agent.codec().tokenizer, spaced)
+    codec = SpacedCodec(small_agent.codec().tokenizer) if spaced else small_agent.codec()
     masks, rng = PlanGrammar(codec), random.Random(message)
 
     def begins(text: str) -> bool:
-        return text.startswith(codec.space) and may_begin(text.removeprefix(codec.space), message)
+        return text.startswith(space_of(codec)) and may_begin(text.removeprefix(space_of(codec)), message)
 
     for _ in range(20):
         written: list[int] = []
@@ -281,7 +281,7 @@ def test_the_mask_is_its_definition(message: str, spaced: bool) -> None:
             allowed = masks.allowed(written, message)
             by_definition = [i for i, new in enumerate(masks.texts) if new and begins(text + new)]
             assert [i for i in allowed if i != codec.end] == by_definition
-            assert (codec.end in allowed) == is_plan(text.removeprefix(codec.space), message)
+            assert (codec.end in allowed) == is_plan(text.removeprefix(space_of(codec)), message)
             if not by_definition:
                 break
             written.append(rng.choice(by_definition))
@@ -290,7 +290,7 @@ def test_the_mask_is_its_definition(message: str, spaced: bool) -> None:
 @pytest.mark.parametrize("spaced", [False, True])
 def test_any_weights_write_plans_only(spaced: bool) -> None:
     model = GPT(small_agent.sizes()).eval()
-    codec = ChatCodec(small_agent.codec().tokenizer, spaced)
+    codec = SpacedCodec(small_agent.codec().tokenizer) if spaced else small_agent.codec()
     masks = PlanGrammar(codec)
     ended = 0
     for seed in range(6):

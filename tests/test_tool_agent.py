@@ -38,8 +38,7 @@ from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one, masks_on
 from agents.tool_agent.usefulness import call_gain
 from llmm.errors import UserError
 from llmm.ladder.milestones import find_milestone
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Message
+from llmm.training.lora.chat import Message, call_text
 from llmm.transformers.gpt import GPT, GPTConfig, save_gpt
 from llmm.transformers.gpt.generate import generate
 from llmm.transformers.gpt.likelihood import sequence_nats, token_nats

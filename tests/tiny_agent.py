@@ -66,10 +66,10 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-@functools.cache
-def codec(spaced: bool = False) -> ChatCodec:
+@functools.lru_cache(maxsize=1)
+def codec() -> ChatCodec:
     """Of that tokenizer."""
-    return ChatCodec(tokenizer(), spaced)
+    return ChatCodec(tokenizer())
 
 
 def gpt(seed: int = 0) -> GPT:

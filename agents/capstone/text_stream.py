@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from llmm.training.lora.chat import ChatCodec
+from llmm.training.lora.spaced import said
 
 _HALF = "\ufffd"  # how a decoder shows a character of which not all bytes are there
 
@@ -29,7 +30,7 @@ class TextStream:
     def _give(self, last: bool) -> str:
         if self.stopped:
             return ""
-        text = self.codec.said(self._tokens)
+        text = said(self.codec, self._tokens)
         found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
         if found:
             _, at = min(found)

@@ -42,8 +42,7 @@ from agents.tool_agent.loop import Limits
 from agents.tool_agent.tasks import BETWEEN_PARTS, PLAN
 from agents.tool_agent.tools import Toolbox
 from agents.tool_agent.trace import Step, Trace
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message
+from llmm.training.lora.chat import Conversation, Message, call_text
 
 # --- votes ------------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.tasks import BETWEEN_PARTS
 from llmm.training.lora.chat import ChatCodec, Conversation, as_read
+from llmm.training.lora.spaced import space_of
 
 
 class PlanGrammar(CallGrammar):
@@ -19,6 +20,7 @@ class PlanGrammar(CallGrammar):
 
     def __init__(self, codec: ChatCodec) -> None:
         super().__init__(codec, ())
+        self.space = space_of(codec)
         special = set(codec.special_ids)
         decoded = [codec.tokenizer.decode([index], skip_special_tokens=False) for index in range(codec.vocab_size)]
         # a token that is half a character alone is left out
@@ -35,8 +37,8 @@ class PlanGrammar(CallGrammar):
     def allowed(self, written: Sequence[int], message: str) -> list[int]:
         """Tokens that may come after `written`, the end of the turn included where it may."""
         text = "".join(self.texts[index] for index in written)
-        space = "" if text else self.codec.space  # what the first token has to begin with
-        text = text.removeprefix(self.codec.space)
+        space = "" if text else self.space  # what the first token has to begin with
+        text = text.removeprefix(self.space)
         *whole, last = text.split(BETWEEN_PARTS)
         rest = _after(whole, message)
         found = {i for i in self._breaking if not space and may_begin(text + self.texts[i], message)}

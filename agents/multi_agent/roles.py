@@ -6,8 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from agents.tool_agent.tools import Arguments, Tool, Toolbox
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Message
+from llmm.training.lora.chat import Message, call_text
 
 ALONE, CHECK, LEAD, DEBATE = "alone", "check", "lead", "debate"  # PLAN is the pipeline's, see tasks.py
 YES, NO = "yes", "no"

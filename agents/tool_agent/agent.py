@@ -13,7 +13,7 @@ from llmm import paths
 from llmm.corpus import load_objects
 from llmm.lineage import Artifact, open_artifact
 from llmm.training.lora.adapter import load_tuned
-from llmm.training.lora.chat import load_codec
+from llmm.training.lora.spaced import load_codec
 
 
 @dataclass(frozen=True)

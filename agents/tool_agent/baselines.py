@@ -10,8 +10,7 @@ from agents.tool_agent.answers import Kind, final_answer
 from agents.tool_agent.phrasings import chat
 from agents.tool_agent.policy import ModelPolicy, Turn
 from agents.tool_agent.tools import Tool
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import ChatCodec, Conversation, Message
+from llmm.training.lora.chat import ChatCodec, Conversation, Message, call_text
 from llmm.transformers.gpt import GPT, GPTConfig
 
 _NUMBER = r"-?\d[\d,]*(?:\.\d+)?"

@@ -26,7 +26,7 @@ from llmm.figures import BASELINE_COLOUR, OURS, new_figure, save_figure
 from llmm.files import write_json
 from llmm.params import load_params
 from llmm.statistics import wilson_interval
-from llmm.training.lora.chat import load_codec
+from llmm.training.lora.spaced import load_codec
 
 RECORD = paths.DATA / "experiments" / "breadth.json"
 FIGURE = paths.FIGURES / "phrasings" / "breadth.svg"

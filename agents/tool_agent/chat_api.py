@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from agents.tool_agent.policy import Turn
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message
+from llmm.training.lora.chat import Conversation, Message, call_text
 
 
 class _Function(BaseModel):

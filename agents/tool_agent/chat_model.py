@@ -18,8 +18,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tools import Arguments, Tool, Toolbox
 from llmm.errors import UserError
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Message
+from llmm.training.lora.chat import Message, call_text
 
 
 class ToolChatModel(BaseChatModel):

@@ -13,12 +13,13 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import llguidance
 import llguidance.torch as llguidance_masks
 import numpy as np
 import torch
+from pydantic import Field, create_model
 from scipy.stats import binom
 
 from agents.tool_agent import small_agent
@@ -36,16 +37,19 @@ from agents.tool_agent.constrained import (
     texts,
 )
 from agents.tool_agent.evidence import _COMMON_NUMBERS
+from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.pass_k import pass_at_k, pass_hat_k, reliability
 from agents.tool_agent.policy import ModelPolicy, Turn
 from agents.tool_agent.regular import DEAD, Automaton, compile_regex
 from agents.tool_agent.sandbox import SandboxError, run_python
 from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one, masks_one_by_one
+from agents.tool_agent.tools import Arguments, Tool
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.usefulness import call_gain
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Conversation, Message, Role
+from llmm.training.lora.calls import of_words, to_words
+from llmm.training.lora.chat import Conversation, Message, Role, call_text
+from llmm.training.lora.spaced import SpacedCodec
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.training.tokenizer.texts import modules
@@ -346,6 +350,43 @@ def likeliest_text_error() -> float:
         likeliest = max(_log_probabilities(model, [0], start, end))
         worst = max(worst, abs(found.log_probability - likeliest) if found else math.inf)
     return worst
+
+
+def calls_in_words_faults() -> int:
+    """Calls that do not come back from their words, or that the grammar allows in one form and not in the other.
+
+    Every fault counts a thousand where no call or every call was allowed: then nothing has been looked at.
+    """
+    fields: dict[str, Any] = {
+        "any": Annotated[str, Field(max_length=6)],
+        "inside": Annotated[str, Field(pattern=r"a/b", max_length=9)],
+        "begun": Annotated[str, Field(pattern=r"^[a-z/]+", min_length=2)],
+        "whole": Annotated[str, Field(pattern=r"^[a-z/]+$")],
+        "number": int,
+    }
+
+    def tool(name: str, **arguments: Any) -> Tool:
+        definitions: dict[str, Any] = {key: (kind, ...) for key, kind in arguments.items()}
+        made = create_model(name, __base__=Arguments, **definitions)
+        return Tool(name, "", made, str)
+
+    tools = [*(tool(name, **{name: kind}) for name, kind in fields.items()), tool("two", a=str, b=str)]
+    codecs = [small_agent.codec(), SpacedCodec(small_agent.codec().tokenizer)]
+    values = ["", "a", "a/b", "xa/by", "A/b", "a/b c", "a/b" * 4, "x\na/b", '"a/b"', " a", 7, "7"]
+    calls = [call_text(name, {name: value}) for name in (*fields, "other") for value in values]
+    calls += [call_text("two", {"a": value, "b": "1 2"}) for value in values] + ["no call", "{}"]
+    faults, allowed = 0, []
+    for call in calls:
+        faults += of_words(to_words(call)) != call
+        found = []
+        for codec in codecs:
+            _, *ids, _ = codec.turn(Message("tool_call", call))
+            faults += codec.read_turn(codec.turn(Message("tool_call", call))) != Message("tool_call", call)
+            matcher = CallGrammar(codec, tools).matcher([Message("user", "a")])
+            found.append(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())
+        faults += found[0] != found[1]
+        allowed.append(found[0])
+    return faults if 0 < sum(allowed) < len(allowed) else 1000
 
 
 def certain_but_beaten() -> int:

@@ -20,7 +20,7 @@ from llmm import paths
 from llmm.corpus import load_documents, load_objects
 from llmm.params import load_params
 from llmm.training.lora.adapter import load_tuned
-from llmm.training.lora.chat import load_codec
+from llmm.training.lora.spaced import load_codec
 
 KINDS = ("calculator", "python", "search_docs", "signature")
 

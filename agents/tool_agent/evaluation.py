@@ -25,7 +25,7 @@ from llmm.evaluation import Batch, Report, Row, batches_of
 from llmm.params import Params
 from llmm.statistics import paired_bootstrap, wilson_interval
 from llmm.training.lora.adapter import load_tuned
-from llmm.training.lora.chat import load_codec
+from llmm.training.lora.spaced import load_codec
 
 HAND_WRITTEN = paths.EVALS / "agent_tasks.jsonl"
 BATCH = 50

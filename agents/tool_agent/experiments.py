@@ -25,8 +25,7 @@ from agents.tool_agent.token_masks import TokenMasks, edges_one_by_one
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.usefulness import call_gain
 from llmm.ladder.records import Record, round_metrics, spread
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Message
+from llmm.training.lora.chat import Message, call_text
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
 from llmm.training.tokenizer.texts import TRAIN, modules

@@ -22,6 +22,7 @@ from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.tools import Tool
 from llmm.training.lora.calls import in_words
 from llmm.training.lora.chat import ChatCodec, Conversation, as_read
+from llmm.training.lora.spaced import space_of
 
 _COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 
@@ -53,7 +54,7 @@ class CallGrammar:
             tool: {name: _narrowed(field, read) for name, field in fields.items()}
             for tool, fields in self._arguments.items()
         }
-        grammar = _in_words(tools, self.codec.space) if self.codec.space else _as_json(tools)
+        grammar = _in_words(tools, space) if (space := space_of(self.codec)) else _as_json(tools)
         return llguidance.LLMatcher(self.tokenizer, grammar)
 
 

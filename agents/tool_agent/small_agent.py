@@ -20,8 +20,7 @@ from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.small_training import fit
 from agents.tool_agent.tools import Arguments, CalculatorArguments, Tool, Toolbox, ToolError
 from agents.tool_agent.trace import Trace
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import ChatCodec, Conversation, Message
+from llmm.training.lora.chat import ChatCodec, Conversation, Message, call_text
 from llmm.training.lora.dataset import encode
 from llmm.training.tokenizer.bpe import train_codec
 from llmm.training.tokenizer.codec import ByteLevelBPE

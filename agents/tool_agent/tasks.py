@@ -12,8 +12,7 @@ from agents.tool_agent.answers import Kind, final_answer
 from agents.tool_agent.phrasings.tables import Split, held_out_skeletons, table, two_questions
 from agents.tool_agent.templates import choose, fill, perturb, skeleton, slots_of, vary
 from agents.tool_agent.tools import Toolbox
-from llmm.training.lora.calls import call_text
-from llmm.training.lora.chat import Message
+from llmm.training.lora.chat import Message, call_text
 from llmm.training.lora.truecase import truecased
 
 PLAN = "plan"  # the system turn that asks for the parts of a message and not for an answer

@@ -1,4 +1,4 @@
-"""Tool calls as text: as JSON for everybody, and in words for the model.
+"""A tool call in words, as the model writes it; everybody else sees JSON.
 
 In words {"name":"search_docs","arguments":{"query":"open files"}} is `search_docs query open files`.
 
@@ -8,12 +8,8 @@ tokens that stand there, and most of the JSON around them, two thirds of a short
 """
 
 import json
-from typing import Any
 
-
-def call_text(name: str, arguments: dict[str, Any]) -> str:
-    """A tool call as compact JSON, the keys in this order."""
-    return json.dumps({"name": name, "arguments": arguments}, separators=(",", ":"), ensure_ascii=False)
+from llmm.training.lora.chat import call_text
 
 
 def to_words(call: str) -> str:

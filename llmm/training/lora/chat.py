@@ -4,16 +4,14 @@ A turn is its role's special token, its text and `<|end|>`. Text is encoded with
 no user, passage or tool result can forge a turn by spelling one out.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from llmm.training.lora.calls import of_words, to_words
 from llmm.training.lora.truecase import truecased
-from llmm.training.tokenizer.folder import load_tokenizer
 
 Role = Literal["system", "context", "user", "assistant", "tool_call", "tool_result"]
 END = "<|end|>"
@@ -36,20 +34,20 @@ def as_read(conversation: Conversation) -> list[Message]:
     return [replace(said, text=truecased(said.text)) if said.role == "user" else said for said in conversation]
 
 
+def call_text(name: str, arguments: dict[str, Any]) -> str:
+    """A tool call as the model writes it: compact JSON, the keys in this order."""
+    return json.dumps({"name": name, "arguments": arguments}, separators=(",", ":"), ensure_ascii=False)
+
+
 def passages_text(passages: Sequence[tuple[str, str]]) -> str:
     """The text of a context turn for (title, text) passages."""
     return "\n\n".join(f"[{title}]\n{text.strip()}" for title, text in passages)
 
 
 class ChatCodec:
-    """Conversations to token ids and back, for one tokenizer.
+    """Conversations to token ids and back, for one tokenizer."""
 
-    With `spaced` the text of every turn stands after a space, calls in words (calls.py): so a word has the same
-    tokens wherever it is said, and copying it needs no spelling. `space` is what stands there, "" without it.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, spaced: bool = False) -> None:
-        self.space = " " if spaced else ""
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self.tokenizer.encode_special_tokens = True  # spelled-out special tokens become ordinary text
         self.end = self._id(END)
@@ -75,8 +73,7 @@ class ChatCodec:
     def turn(self, message: Message) -> list[int]:
         """Token ids of one turn, as it is read, with its role and `<|end|>`."""
         (read,) = as_read([message])
-        text = to_words(read.text) if self.space and read.role == "tool_call" else read.text
-        return [self.role_ids[read.role], *self.text_ids(self.space + text), self.end]
+        return [self.role_ids[read.role], *self.text_ids(read.text), self.end]
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Token ids of a conversation, ready for the model's next turn."""
@@ -105,14 +102,5 @@ class ChatCodec:
         roles = {self.role_ids[role]: role for role in MODEL_ROLES}
         if len(generated) < 2 or generated[0] not in roles or generated[-1] != self.end:
             return None
-        role, text = roles[generated[0]], self.said(generated[1:-1])
-        return Message(role, of_words(text) if self.space and role == "tool_call" else text)
-
-    def said(self, tokens: Sequence[int]) -> str:
-        """The text of a turn's `tokens`, of which neither the role nor the end is one."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=False).removeprefix(self.space)
-
-
-def load_codec(tokenizer: Path) -> ChatCodec:
-    """The assistant's codec, of the tokenizer in a folder. Raises UserError where there is none."""
-    return ChatCodec(load_tokenizer(tokenizer), spaced=True)
+        text = self.tokenizer.decode(list(generated[1:-1]), skip_special_tokens=False)
+        return Message(roles[generated[0]], text)

@@ -7,7 +7,8 @@ from peft import PeftModel
 from tokenizers import Tokenizer
 
 from llmm.lineage import open_artifact
-from llmm.training.lora.chat import ChatCodec, Message, passages_text
+from llmm.training.lora.chat import Message, passages_text
+from llmm.training.lora.spaced import SpacedCodec, said
 from llmm.training.tokenizer.folder import load_text_tokenizer
 from llmm.transformers.gpt import GPT, load_gpt
 from llmm.transformers.gpt.generate import generate
@@ -19,7 +20,7 @@ class Reader:
     """The fine-tuned model as a reader: question and passages to an answer."""
 
     def __init__(self, gpt: GPT, tokenizer: Tokenizer, context_tokens: int) -> None:
-        self.gpt, self.codec, self.context_tokens = gpt, ChatCodec(tokenizer, spaced=True), context_tokens
+        self.gpt, self.codec, self.context_tokens = gpt, SpacedCodec(tokenizer), context_tokens
 
     def answers(self, questions: Sequence[str], passages: Sequence[tuple[str, str] | None]) -> list[str]:
         """Greedy answers; each passage is (title, text), None for a closed book.
@@ -33,7 +34,7 @@ class Reader:
                 messages.insert(0, Message("context", self._cut(passages_text([passage]))))
             prompts.append([*self.codec.prompt(messages), self.codec.role_ids["assistant"]])
         generated = generate(self.gpt, prompts, MAX_NEW_TOKENS, [self.codec.end])
-        return [self.codec.said([token for token in tokens if token != self.codec.end]) for tokens in generated]
+        return [said(self.codec, [token for token in tokens if token != self.codec.end]) for tokens in generated]
 
     def _cut(self, text: str) -> str:
         """The beginning of `text` that fits the context."""
