@@ -56,16 +56,6 @@ def test_what_is_no_call_stays_as_it_is(written: str) -> None:
     assert of_words(written) == written
 
 
-def test_a_word_is_copied_token_by_token() -> None:
-    """In JSON the first word stands after a quotation mark and has other tokens than in the question."""
-    said, call = "search json files", call_text("search_docs", {"query": "json files"})
-    for made, same in ((SPACED, True), (codec(), False)):
-        question, written = made.turn(Message("user", said)), made.turn(Message("tool_call", call))
-        copied = made.text_ids(" json files")
-        assert any(question[i : i + len(copied)] == copied for i in range(len(question)))
-        assert (written[-1 - len(copied) : -1] == copied) == same
-
-
 def test_every_turn_begins_with_a_space_and_loses_it_again() -> None:
     for role, text in (("user", "json"), ("tool_result", " json"), ("assistant", "json files"), ("assistant", "")):
         ids = SPACED.turn(Message(role, text))  # type: ignore[arg-type]

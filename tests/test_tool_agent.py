@@ -39,6 +39,7 @@ from agents.tool_agent.usefulness import call_gain
 from llmm.errors import UserError
 from llmm.ladder.milestones import find_milestone
 from llmm.training.lora.chat import Message, call_text
+from llmm.training.lora.spaced import SpacedCodec
 from llmm.transformers.gpt import GPT, GPTConfig, save_gpt
 from llmm.transformers.gpt.generate import generate
 from llmm.transformers.gpt.likelihood import sequence_nats, token_nats
@@ -134,6 +135,16 @@ def test_one_text_has_many_spellings():
     spellings = {text for n in range(1, 4) for text in itertools.product(range(5), repeat=n) if _is_path(masks, text)}
     assert {b"".join(TOKENS[token] for token in text) for text in spellings} == {b"abc"}
     assert len(spellings) == 3  # a b c, ab c, abc: (2.4)
+
+
+def test_a_word_is_copied_token_by_token():
+    """In JSON the first word stands after a quotation mark and has other tokens than in the question."""
+    said, call = "search json files", call_text("search_docs", {"query": "json files"})
+    for made, same in ((SpacedCodec(tiny_agent.tokenizer()), True), (tiny_agent.codec(), False)):
+        question, written = made.turn(Message("user", said)), made.turn(Message("tool_call", call))
+        copied = made.text_ids(" json files")
+        assert any(question[i : i + len(copied)] == copied for i in range(len(question)))
+        assert (written[-1 - len(copied) : -1] == copied) == same
 
 
 def _is_path(masks, text):
