@@ -247,6 +247,14 @@ def call_forms_whole(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def call_forms_serving(_: Summary) -> str:
+    """Answers a second of the server with the two forms, by how many ask at once."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "call_forms.json")["serving"]:
+        rows.append(f"| {run['form']} | {' | '.join(f'{rate:.1f}' for rate in run['answers_per_second'].values())} |")
+    return _table("form of a call | answers a second, one asks | four ask | sixteen ask", rows)
+
+
 def phrasings(_: Summary) -> str:
     """Exact calls on development tasks, tool by tool, where the tables of training phrasings differ."""
     tools = ("calculator", "python", "search_docs", "signature", "all")
@@ -567,6 +575,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "finetune-packed": finetune_packed,
     "call-forms": call_forms,
     "call-forms-whole": call_forms_whole,
+    "call-forms-serving": call_forms_serving,
     "breadth": breadth,
     "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,
