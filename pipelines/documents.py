@@ -247,6 +247,13 @@ def call_forms_whole(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def call_forms_besides(_: Summary) -> str:
+    """What else differs between the whole runs, on the test split and the hand-written tasks."""
+    found = read_json(paths.DATA / "experiments" / "call_forms.json")["besides"]
+    rows = [f"| {row['figure']} | {row['json']:.3f} | {row['words']:.3f} |" for row in found]
+    return _table("test split | calls as JSON | in words", rows)
+
+
 def call_forms_serving(_: Summary) -> str:
     """Answers a second of the server with the two forms, by how many ask at once."""
     rows = []
@@ -575,6 +582,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "finetune-packed": finetune_packed,
     "call-forms": call_forms,
     "call-forms-whole": call_forms_whole,
+    "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
     "breadth": breadth,
     "phrasings": phrasings,
