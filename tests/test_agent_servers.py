@@ -469,11 +469,14 @@ def test_what_drips_before_the_answer_ends_too(start: bytes, part: bytes) -> Non
                 connection.sendall(part)
                 time.sleep(0.05)
 
-    threading.Thread(target=drip, daemon=True).start()
+    dripping = threading.Thread(target=drip, daemon=True)
+    dripping.start()
     started = time.monotonic()
     with pytest.raises(UserError, match=r"did not answer within 0\.3 s"):
         ServerPolicy(f"http://127.0.0.1:{server.getsockname()[1]}", "big", [], timeout=0.3).turns([TASK], 9)
-    assert time.monotonic() - started < 3 and len(connections) == 1
+    assert time.monotonic() - started < 3
+    dripping.join(10)  # on a busy machine the connection is taken after it was given up
+    assert len(connections) == 1
 
 
 def test_a_compressed_answer_is_not_unpacked() -> None:
