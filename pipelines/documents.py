@@ -262,6 +262,55 @@ def call_forms_serving(_: Summary) -> str:
     return _table("form of a call | answers a second, one asks | four ask | sixteen ask", rows)
 
 
+def fewer_steps(_: Summary) -> str:
+    """What runs of fine-tuning with fewer steps and other conversations give, on development tasks."""
+    columns = (
+        "fine-tuning | steps | new values, nats a call | exact | new phrasings, nats | exact | two questions, exact | "
+        "no tool, exact"
+    )
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["runs"]:
+        calls = " | ".join(
+            f"{run[suite]['nats']:.2f} | {run[suite]['exact']:.3f}" for suite in ("new_values", "new_phrasings")
+        )
+        alone = " | ".join(f"{run[suite]['exact']:.3f}" for suite in ("two_questions", "no_tool"))
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {calls} | {alone} |")
+    return _table(columns, rows)
+
+
+def strings_of_programs(_: Summary) -> str:
+    """Nats of the calls of the Python tool, within the strings of the program and outside of them."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["strings"]:
+        nats = " | ".join(f"{run[key]:.2f}" for key in ("bare", "bare_outside", "quoted", "quoted_outside"))
+        rows.append(f"| {run['form']} | {nats} |")
+    columns = (
+        "strings of a program | asked without quotation marks: inside | outside | asked with them: inside | outside"
+    )
+    return _table(columns, rows)
+
+
+def fewer_steps_whole(_: Summary) -> str:
+    """The same on the test split, with answers and what the model writes from passages."""
+    columns = (
+        "fine-tuning | steps | exact calls, test: new values, new phrasings, two calls, hand-written | "
+        "right answers, test | exact calls, development | written answers, F1 over the right passage | over found passages"
+    )
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["whole"]:
+        exact, answers, development = (
+            ", ".join(f"{rate:.3f}" for rate in rates)
+            for rates in (
+                [*run["test_exact"], run["hand_written_exact"]],
+                run["test_answers"],
+                run["development_exact"] or [],
+            )
+        )
+        written = f"{run['written_gold_f1']:.3f} | {run['written_f1']:.3f}"
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {exact} | {answers} | {development} | {written} |")
+    return _table(columns, rows)
+
+
 def phrasings(_: Summary) -> str:
     """Exact calls on development tasks, tool by tool, where the tables of training phrasings differ."""
     tools = ("calculator", "python", "search_docs", "signature", "all")
@@ -584,6 +633,9 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-whole": call_forms_whole,
     "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
+    "fewer-steps": fewer_steps,
+    "fewer-steps-whole": fewer_steps_whole,
+    "strings-of-programs": strings_of_programs,
     "breadth": breadth,
     "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,
