@@ -294,7 +294,8 @@ def fewer_steps_whole(_: Summary) -> str:
     """The same on the test split, with answers and what the model writes from passages."""
     columns = (
         "fine-tuning | steps | exact calls, test: new values, new phrasings, two calls, hand-written | "
-        "right answers, test | exact calls, development | written answers, F1 over the right passage | over found passages"
+        "right answers, test | exact calls, development | written answers, F1 over the right passage | "
+        "over found passages"
     )
     rows = []
     for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["whole"]:
