@@ -290,6 +290,24 @@ def strings_of_programs(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def smaller_batches(_: Summary) -> str:
+    """The same tokens in smaller steps of fine-tuning."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["batches"]:
+        nats = f"{run['new_values']:.2f} | {run['new_phrasings']:.2f}"
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {nats} | {run['seconds']} |")
+    return _table("a step | steps | new values, nats a call | new phrasings, nats a call | seconds", rows)
+
+
+def short_last_block(_: Summary) -> str:
+    """A step of fine-tuning whose last feed-forward sees the counted positions alone."""
+    rows = [
+        f"| {run['form']} | {run['step_ms']:.0f} | {run['compile_s']:.0f} |"
+        for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["last_block"]
+    ]
+    return _table("last feed-forward | a step, ms | first step with nothing compiled before, s", rows)
+
+
 def fewer_steps_whole(_: Summary) -> str:
     """The same on the test split, with answers and what the model writes from passages."""
     columns = (
@@ -637,6 +655,8 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "fewer-steps": fewer_steps,
     "fewer-steps-whole": fewer_steps_whole,
     "strings-of-programs": strings_of_programs,
+    "smaller-batches": smaller_batches,
+    "short-last-block": short_last_block,
     "breadth": breadth,
     "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,
