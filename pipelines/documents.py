@@ -262,6 +262,32 @@ def call_forms_serving(_: Summary) -> str:
     return _table("form of a call | answers a second, one asks | four ask | sixteen ask", rows)
 
 
+def fewer_steps(_: Summary) -> str:
+    """What runs of fine-tuning with fewer steps and other conversations give, on development tasks."""
+    columns = (
+        "fine-tuning | steps | new values, nats a call | exact | new phrasings, nats | exact | two questions, exact | "
+        "no tool, exact"
+    )
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["runs"]:
+        calls = " | ".join(
+            f"{run[suite]['nats']:.2f} | {run[suite]['exact']:.3f}" for suite in ("new_values", "new_phrasings")
+        )
+        alone = " | ".join(f"{run[suite]['exact']:.3f}" for suite in ("two_questions", "no_tool"))
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {calls} | {alone} |")
+    return _table(columns, rows)
+
+
+def strings_of_programs(_: Summary) -> str:
+    """Nats of the calls of the Python tool, within the strings of the program and outside of them."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["strings"]:
+        nats = " | ".join(f"{run[key]:.2f}" for key in ("bare", "bare_outside", "quoted", "quoted_outside"))
+        rows.append(f"| {run['form']} | {nats} |")
+    columns = "strings of a program | asked without quotation marks: inside | outside | asked with them: inside | outside"
+    return _table(columns, rows)
+
+
 def phrasings(_: Summary) -> str:
     """Exact calls on development tasks, tool by tool, where the tables of training phrasings differ."""
     tools = ("calculator", "python", "search_docs", "signature", "all")
@@ -584,6 +610,8 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-whole": call_forms_whole,
     "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
+    "fewer-steps": fewer_steps,
+    "strings-of-programs": strings_of_programs,
     "breadth": breadth,
     "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,

@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from llmm.training.lora.dataset import split_by_tokens
 from llmm.transformers.gpt import GPT
 
 RERANKED = 20  # documents of a ranking that are read again
 RANK_WEIGHT = 0.2  # of ln(rank), against nats a token; chosen on the validation split (experiments_log.md)
 DOCUMENT_TOKENS, QUERY_TOKENS = 256, 64  # the end of a prompt, the beginning of a query
-DOCUMENTS_AT_ONCE = 32
+TOKENS_AT_ONCE = 1024  # padding included: some documents are ten times as long as others
 _HEADER = re.compile(
     r"\s*(?:@[^\n]*\n\s*)*(?:(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(.*?\)[^\n:]*|class[ \t]+\w+[ \t]*(?:\([^:]*?\))?)"
     r":(?=[ \t]*(?:#[^\n]*)?\n)",
@@ -54,17 +55,18 @@ def log_likelihoods(gpt: GPT, tokenizer: Tokenizer, query: str, documents: Seque
     prompts = [tokens[-DOCUMENT_TOKENS:] for tokens in prompts]
     device = gpt.model.embed_tokens.weight.device
     target_T = torch.tensor(asked, device=device)
-    found = []
-    for start in range(0, len(prompts), DOCUMENTS_AT_ONCE):
-        part = prompts[start : start + DOCUMENTS_AT_ONCE]
-        ids_BT = torch.zeros(len(part), max(map(len, part)) + len(asked), dtype=torch.long)
-        for row, tokens in enumerate(part):  # padding stands on the right, where no real token looks
-            ids_BT[row, : len(tokens) + len(asked)] = torch.tensor([*tokens, *asked])
+    lengths = sorted(((i, len(tokens) + len(asked)) for i, tokens in enumerate(prompts)), key=lambda item: item[1])
+    found = [0.0] * len(prompts)
+    for group in split_by_tokens(lengths, TOKENS_AT_ONCE):
+        ids_BT = torch.zeros(len(group), len(prompts[group[-1]]) + len(asked), dtype=torch.long)
+        for row, i in enumerate(group):  # padding stands on the right, where no real token looks
+            ids_BT[row, : len(prompts[i]) + len(asked)] = torch.tensor([*prompts[i], *asked])
         hidden_BTD = gpt.hidden(ids_BT.to(device))
-        for row, tokens in enumerate(part):
-            logits_TV = gpt.lm_head(hidden_BTD[row, len(tokens) - 1 : len(tokens) - 1 + len(asked)])
+        for row, i in enumerate(group):
+            start = len(prompts[i]) - 1  # there the model expects the query's first token
+            logits_TV = gpt.lm_head(hidden_BTD[row, start : start + len(asked)])
             logits_TV = logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32))
-            found.append(-F.cross_entropy(logits_TV, target_T).item())
+            found[i] = -F.cross_entropy(logits_TV, target_T).item()
     return found
 
 
