@@ -284,7 +284,49 @@ def strings_of_programs(_: Summary) -> str:
     for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["strings"]:
         nats = " | ".join(f"{run[key]:.2f}" for key in ("bare", "bare_outside", "quoted", "quoted_outside"))
         rows.append(f"| {run['form']} | {nats} |")
-    columns = "strings of a program | asked without quotation marks: inside | outside | asked with them: inside | outside"
+    columns = (
+        "strings of a program | asked without quotation marks: inside | outside | asked with them: inside | outside"
+    )
+    return _table(columns, rows)
+
+
+def smaller_batches(_: Summary) -> str:
+    """The same tokens in smaller steps of fine-tuning."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["batches"]:
+        nats = f"{run['new_values']:.2f} | {run['new_phrasings']:.2f}"
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {nats} | {run['seconds']} |")
+    return _table("a step | steps | new values, nats a call | new phrasings, nats a call | seconds", rows)
+
+
+def short_last_block(_: Summary) -> str:
+    """A step of fine-tuning whose last feed-forward sees the counted positions alone."""
+    rows = [
+        f"| {run['form']} | {run['step_ms']:.0f} | {run['compile_s']:.0f} |"
+        for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["last_block"]
+    ]
+    return _table("last feed-forward | a step, ms | first step with nothing compiled before, s", rows)
+
+
+def fewer_steps_whole(_: Summary) -> str:
+    """The same on the test split, with answers and what the model writes from passages."""
+    columns = (
+        "fine-tuning | steps | exact calls, test: new values, new phrasings, two calls, hand-written | "
+        "right answers, test | exact calls, development | written answers, F1 over the right passage | "
+        "over found passages"
+    )
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["whole"]:
+        exact, answers, development = (
+            ", ".join(f"{rate:.3f}" for rate in rates)
+            for rates in (
+                [*run["test_exact"], run["hand_written_exact"]],
+                run["test_answers"],
+                run["development_exact"] or [],
+            )
+        )
+        written = f"{run['written_gold_f1']:.3f} | {run['written_f1']:.3f}"
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {exact} | {answers} | {development} | {written} |")
     return _table(columns, rows)
 
 
@@ -611,7 +653,10 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
     "fewer-steps": fewer_steps,
+    "fewer-steps-whole": fewer_steps_whole,
     "strings-of-programs": strings_of_programs,
+    "smaller-batches": smaller_batches,
+    "short-last-block": short_last_block,
     "breadth": breadth,
     "phrasings": phrasings,
     "recipe-ladder": recipe_ladder,

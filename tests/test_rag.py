@@ -30,7 +30,7 @@ from llmm.training.rag.relevance import (
     saturation,
     two_poisson_weight,
 )
-from llmm.training.rag.rerank import log_likelihoods, rerank
+from llmm.training.rag.rerank import DOCUMENT_TOKENS, log_likelihoods, prompt_of, rerank
 from llmm.training.rag.risk_coverage import (
     area_under_curve,
     best_area,
@@ -326,6 +326,19 @@ def test_likelihood_and_rank_are_weighed_by_bayes():
     assert known == [0.0, 0.0] and other == []
     long = log_likelihoods(gpt, tokenizer, "word " * 500, ["def f():\n    pass\n"] * 40)
     assert len(long) == 40 and len(set(np.round(long, 5))) == 1 and np.isfinite(long).all()
+
+
+def test_a_long_document_does_not_pad_short_ones(monkeypatch: pytest.MonkeyPatch):
+    gpt, tokenizer = checks._gpt(), checks._tokenizer()
+    short, long = "Some prose.", "A long line of prose. " * 30
+    documents = [short, long, *[short] * 30, long]
+    hidden, read = gpt.hidden, []
+    monkeypatch.setattr(gpt, "hidden", lambda ids: (read.append(ids.numel()), hidden(ids))[1])
+    found = log_likelihoods(gpt, tokenizer, "Return it.", documents)
+    asked, *lengths = (len(tokenizer.encode(text).ids) for text in ("Return it.", *map(prompt_of, documents)))
+    real = sum(min(length, DOCUMENT_TOKENS) + asked for length in lengths)
+    assert real <= sum(read) <= 1.1 * real < len(documents) * (DOCUMENT_TOKENS + asked) / 2
+    assert len(set(np.round(found, 5))) == 2 and found[1] == pytest.approx(found[-1])
 
 
 # 8. when to be silent
