@@ -58,7 +58,7 @@ def test_only_one_string_is_put_in_words(call: str, words: str | None) -> None:
 
 def test_a_copied_word_has_one_spelling_in_a_question_a_query_and_a_program() -> None:
     said = SPACED.turn(Message("user", "json files"))[1:-1]
-    for quoted in ("'json files'", 'is "json files" right?', "len('json files')", "what's 'json files'?"):
+    for quoted in ("'json files'", "is 'json files' right?", "len('json files')", "what's 'json files'?"):
         read = SPACED.turn(Message("user", quoted))
         assert any(read[i : i + len(said)] == said for i in range(len(read))), quoted
     assert SPACED.turn(Message("user", "Ann's, don't")) == codec().turn(Message("user", " Ann's, don't"))

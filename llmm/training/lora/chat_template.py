@@ -36,7 +36,7 @@ CHAT_TEMPLATE = """\
 {%- elif message.role == 'tool' -%}
 <|tool_result|> {{ message.content }}<|end|>
 {%- elif message.role == 'user' -%}
-<|user|>{{ (' ' ~ message.content).replace(" '", " ' ").replace("('", "(' ").replace(' "', ' " ') }}<|end|>
+<|user|>{{ (' ' ~ message.content).replace(" '", " ' ").replace("('", "(' ") }}<|end|>
 {%- elif message.role in ('system', 'context') -%}
 <|{{ message.role }}|> {{ message.content }}<|end|>
 {%- else -%}

@@ -13,7 +13,7 @@ from llmm.training.lora.chat import ChatCodec, Message, as_read
 from llmm.training.tokenizer.folder import load_tokenizer
 
 _SPACE = " "
-_OPENING = (" '", "('", ' "')  # quotation marks that open, with what stands before them
+_OPENING = (" '", "('")  # marks that open a string, with what stands before them; "…" quote sentences of a text
 
 
 class SpacedCodec(ChatCodec):
