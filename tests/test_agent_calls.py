@@ -20,11 +20,12 @@ from llmm.training.tokenizer.folder import write_tokenizer
 from tests.tiny_agent import codec, tokenizer
 
 SPACED = SpacedCodec(tokenizer())
+QUOTES = "'a' in (\"b\", 'c')? it's (' d')"
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
-values = st.one_of(st.text(), st.integers(), st.lists(st.text(), max_size=2), st.none())
+values = st.one_of(st.text(), st.text("a' "), st.integers(), st.lists(st.text(), max_size=2), st.none())
 
 
-@given(names, st.dictionaries(names, values, max_size=3))
+@given(names, st.dictionaries(names | st.just("code"), values, max_size=3))
 def test_a_call_in_words_is_that_call_again(name: str, arguments: dict[str, Any]) -> None:
     call = call_text(name, arguments)
     assert of_words(to_words(call)) == call
@@ -37,6 +38,9 @@ def test_a_call_in_words_is_that_call_again(name: str, arguments: dict[str, Any]
     [
         (call_text("search_docs", {"query": "open files"}), "search_docs query open files"),
         (call_text("python", {"code": 'print("a")\n  1'}), 'python code print("a")\n  1'),
+        (call_text("python", {"code": "'kayak'.count('a')"}), "python code ' kayak'.count(' a')"),
+        (call_text("python", {"code": "' a'+''+'b"}), "python code '  a'+' '+'b"),
+        (call_text("search_docs", {"query": "'open' files"}), "search_docs query 'open' files"),
         (call_text("pay", {"to": "eve", "amount": "9"}), None),
         (call_text("wait", {"seconds": 3}), None),
         (call_text("now", {}), None),
@@ -49,6 +53,18 @@ def test_a_call_in_words_is_that_call_again(name: str, arguments: dict[str, Any]
 )
 def test_only_one_string_is_put_in_words(call: str, words: str | None) -> None:
     assert to_words(call) == (words or call)
+    assert of_words(to_words(call)) == call
+
+
+def test_a_copied_word_has_one_spelling_in_a_question_a_query_and_a_program() -> None:
+    said = SPACED.turn(Message("user", "json files"))[1:-1]
+    for quoted in ("'json files'", "is 'json files' right?", "len('json files')", "what's 'json files'?"):
+        read = SPACED.turn(Message("user", quoted))
+        assert any(read[i : i + len(said)] == said for i in range(len(read))), quoted
+    assert SPACED.turn(Message("user", "Ann's, don't")) == codec().turn(Message("user", " Ann's, don't"))
+    for call in (call_text("search", {"query": "json files"}), call_text("python", {"code": "'json files'"})):
+        written = SPACED.turn(Message("tool_call", call))
+        assert any(written[i : i + len(said)] == said for i in range(len(written)))
 
 
 @pytest.mark.parametrize("written", ["", "python", "python code", '{"name":', "{ a b"])
@@ -63,7 +79,9 @@ def test_every_turn_begins_with_a_space_and_loses_it_again() -> None:
         assert said(SPACED, ids[1:-1]) == text
 
 
-@pytest.mark.parametrize("arguments", [{"code": 'print("é")\n'}, {"a": "1", "b": 3}, {"n": 3}, {}])
+@pytest.mark.parametrize(
+    "arguments", [{"code": 'print("é")\n'}, {"code": "'a b'+ 'c'*2+'d"}, {"a": "'b'"}, {"a": "1", "b": 3}, {"n": 3}, {}]
+)
 def test_transformers_writes_a_conversation_as_the_codec_does(arguments: dict[str, Any], tmp_path: Path) -> None:
     write_tokenizer(tokenizer(), tmp_path)
     (tmp_path / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
@@ -73,6 +91,7 @@ def test_transformers_writes_a_conversation_as_the_codec_does(arguments: dict[st
         ({"role": "system", "content": "Be short."}, Message("system", "Be short.")),
         ({"role": "context", "content": "A passage.\n"}, Message("context", "A passage.\n")),
         ({"role": "user", "content": "<b>json</b> & 12*7?"}, Message("user", "<b>json</b> & 12*7?")),
+        ({"role": "user", "content": QUOTES}, Message("user", QUOTES)),
         (
             {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]},
             Message("tool_call", call_text("python", arguments)),
@@ -85,7 +104,7 @@ def test_transformers_writes_a_conversation_as_the_codec_does(arguments: dict[st
     )
     assert encoded["input_ids"] == SPACED.prompt([message for _, message in said])
     by_the_model = [token for token, mask in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mask]
-    assert by_the_model == [*SPACED.turn(said[3][1]), *SPACED.turn(said[5][1])]
+    assert by_the_model == [*SPACED.turn(said[4][1]), *SPACED.turn(said[6][1])]
 
 
 def test_arguments_as_a_string_stay_json_in_the_template(tmp_path: Path) -> None:

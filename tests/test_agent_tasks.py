@@ -7,8 +7,8 @@ import re
 import pytest
 
 from agents.tool_agent import breadth, evaluation, tasks, values
-from agents.tool_agent.phrasings.tables import SUBJECTS, held_out_skeletons, table, two_questions
-from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, conversation, part_of
+from agents.tool_agent.phrasings.tables import SUBJECTS, Split, held_out_skeletons, table, two_questions
+from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, asks_for_a_search, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR, ToolResult
 from agents.tool_agent.traces import SHARES, make_conversations, word_search
@@ -17,7 +17,7 @@ from llmm.params import load_params
 from llmm.training.lora.truecase import truecased
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
-SPLITS = ("TRAIN", "DEV", "TEST")
+SPLITS: tuple[Split, ...] = ("TRAIN", "DEV", "TEST")
 KINDS = ("calculator", "python", "search_docs", "signature", "chat", "two_in_one")
 VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
 
@@ -201,13 +201,28 @@ def test_some_training_conversations_end_with_their_call() -> None:
 
     tools.call = counted  # type: ignore[method-assign]
     maker = Maker("TRAIN", VALUES, "TRAIN")
-    made = make_conversations(maker, tools, 300, random.Random(3), ended=1.0)
-    of_one = [one for one in made if one.kind in ("calculator", "python", "search_docs", "signature")]
+    kinds = ("calculator", "python", "search_docs", "signature")
+    made = make_conversations(maker, tools, 300, random.Random(3), dict.fromkeys(kinds, 1.0))
+    of_one = [one for one in made if one.kind in kinds]
     assert len(of_one) > 150 and all(one.messages[-1].role == "tool_call" for one in of_one)
     assert len(calls) < len(of_one)  # tools were run for the others alone
     assert all(one.messages[-1].role == "assistant" for one in made if one.kind in ("chat", "two_in_one", "plan"))
-    half = make_conversations(maker, toolbox(), 300, random.Random(3), ended=0.5)
-    assert 0.3 < sum(one.messages[-1].role == "tool_call" for one in half) / len(half) < 0.55
+    half = make_conversations(maker, toolbox(), 400, random.Random(3), {"calculator": 0.5})
+    ends = {kind: [one.messages[-1].role == "tool_call" for one in half if one.kind == kind] for kind in kinds}
+    assert 0.3 < sum(ends["calculator"]) / len(ends["calculator"]) < 0.7
+    assert not any(ends["python"] + ends["search_docs"] + ends["signature"])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_who_names_an_object_wants_a_search_only_where_the_words_say_so(split: Split) -> None:
+    maker, rng = Maker(split, VALUES, "TRAIN"), random.Random(8)
+    drawn = [maker.search_docs(rng) for _ in range(1500)]
+    named = [task.prompt.lower() for task in drawn if task.calls[0].arguments["query"] in VALUES.names]
+    assert len(named) > 20
+    for prompt in named:
+        assert re.search(r"\b(search|doc(s|umentation|umented)|manual|pages?)\b", prompt), prompt
+    for ways in table("signature", split).values():
+        assert not [phrasing for phrasing in ways if asks_for_a_search(phrasing)]
 
 
 def test_follow_up_continues_with_the_last_result() -> None:

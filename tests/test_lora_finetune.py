@@ -21,6 +21,7 @@ from llmm.training.lora.chat import Message, passages_text
 from llmm.training.lora.dataset import Example, batches, collate, encode
 from llmm.training.lora.finetune import finetune, mean_loss
 from llmm.training.lora.instructions import NOT_THERE, is_right, make_instructions
+from llmm.training.lora.last_block import hidden_at, shorten_last_block
 from llmm.training.lora.packing import NONE, batches_in_order, collate_windows, pack
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.tokenizer.special import SPECIAL_TOKENS
@@ -156,6 +157,36 @@ def test_packed_and_padded_batches_have_one_loss_and_one_gradient() -> None:
     assert abs(first - second) <= 1e-12
     for name, gradient in by_padded.items():
         assert (by_packed[name] - gradient).abs().max() <= 1e-12, name
+
+
+@pytest.mark.parametrize("placement", ["pre", "sandwich", "post"])
+def test_a_last_block_fed_at_the_wanted_positions_alone_changes_nothing_there(
+    placement: Literal["pre", "sandwich", "post"],
+) -> None:
+    batch = next(batches_in_order(of_many_lengths(12), 12, 128, 1))
+    outcomes, rows = [], list[int]()
+    for short in (False, True):
+        model = GPT(dataclasses.replace(gpt().config, norm_placement=placement)).double()
+        model.init_weights(torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            for i, parameter in enumerate(model.parameters()):
+                parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i))
+        if short:
+            shorten_last_block(model)
+        model.model.layers[-1].mlp.register_forward_hook(lambda _, given, out: rows.append(given[0].numel()))
+        hidden_ND = hidden_at(model, batch.ids_BT, batch.documents_BT, batch.positions)
+        loss = model.loss(hidden_ND, batch.targets, batch.weights)
+        loss.backward()
+        whole_BTD = model.hidden(batch.ids_BT, documents_BT=batch.documents_BT)
+        assert (whole_BTD.flatten(0, 1)[batch.positions] - hidden_ND).abs().max() <= 1e-12
+        outcomes.append((loss.detach(), {name: p.grad for name, p in model.named_parameters()}))
+    (loss, grads), (short_loss, short_grads) = outcomes
+    assert abs(loss - short_loss) <= 1e-12
+    for name, grad in grads.items():
+        assert (short_grads[name] - grad).abs().max() <= 1e-12, name
+    D, all_of_them = gpt().config.d_model, batch.ids_BT.numel()
+    wanted = all_of_them if placement == "post" else len(batch.positions)
+    assert rows == [D * all_of_them, D * all_of_them, D * wanted, D * all_of_them] and wanted > 0
 
 
 def test_windows_hold_every_example_once_an_epoch_and_hardly_any_padding() -> None:

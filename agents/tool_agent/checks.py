@@ -363,6 +363,7 @@ def calls_in_words_faults() -> int:
         "begun": Annotated[str, Field(pattern=r"^[a-z/]+", min_length=2)],
         "whole": Annotated[str, Field(pattern=r"^[a-z/]+$")],
         "number": int,
+        "code": Annotated[str, Field(max_length=20, json_schema_extra={"source": "program"})],
     }
 
     def tool(name: str, **arguments: Any) -> Tool:
@@ -374,6 +375,8 @@ def calls_in_words_faults() -> int:
     codecs = [small_agent.codec(), SpacedCodec(small_agent.codec().tokenizer)]
     values = ["", "a", "a/b", "xa/by", "A/b", "a/b c", "a/b" * 4, "x\na/b", '"a/b"', " a", 7, "7"]
     calls = [call_text(name, {name: value}) for name in (*fields, "other") for value in values]
+    programs = ["'a'*3", "'a'+'b'", "'ab'", "' a'", "' '", "''", "a'b", "'a'+'b'+'a'+'b'+'a'+'b'", "x=7\n'a'*x"]
+    calls += [call_text("code", {"code": program}) for program in programs]
     calls += [call_text("two", {"a": value, "b": "1 2"}) for value in values] + ["no call", "{}"]
     faults, allowed = 0, []
     for call in calls:

@@ -29,8 +29,11 @@ _SPELLED = {word: n for n, word in enumerate(_UNITS)} | {word: 10 * n for n, wor
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 
 
-def pattern_of(source: Source, conversation: Conversation) -> str | None:
-    """A regular expression for an argument made of `source` in `conversation`; None where nothing there can be it."""
+def pattern_of(source: Source, conversation: Conversation, before_strings: str = "") -> str | None:
+    """A regular expression for an argument made of `source` in `conversation`; None where nothing there can be it.
+
+    `before_strings` is what stands in a program between the opening quotation mark of a string and the string.
+    """
     said = [message.text for message in conversation if message.role == "user"]
     anywhere = [message.text for message in conversation if message.role not in ("tool_call", "context")]
     if source == "name":
@@ -41,7 +44,7 @@ def pattern_of(source: Source, conversation: Conversation) -> str | None:
     if source == "numbers":
         return _between(numbers, r"[a-z+\-*/%(), ]")
     strings = _any_of([*_COMMON_STRINGS, *_phrases(said)])
-    return _between(numbers, rf"(?:[^0-9'\"]|'(?:{strings}|[^0-9'])'|\"(?:{strings})\")")
+    return _between(numbers, rf"(?:[^0-9'\"]|'{before_strings}(?:{strings}|[^0-9'])'|\"(?:{strings})\")")
 
 
 def _between(numbers: str | None, other: str) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.tools import Tool
-from llmm.training.lora.calls import in_words
+from llmm.training.lora.calls import PROGRAM, in_words
 from llmm.training.lora.chat import ChatCodec, Conversation, as_read
 from llmm.training.lora.spaced import space_of
 
@@ -49,12 +49,8 @@ class CallGrammar:
 
     def matcher(self, conversation: Conversation) -> llguidance.LLMatcher:
         """What follows a call token by token: a valid call whose arguments come from `conversation`, as it is read."""
-        read = as_read(conversation)
-        tools = {
-            tool: {name: _narrowed(field, read) for name, field in fields.items()}
-            for tool, fields in self._arguments.items()
-        }
-        grammar = _in_words(tools, space) if (space := space_of(self.codec)) else _as_json(tools)
+        read, space = as_read(conversation), space_of(self.codec)
+        grammar = _in_words(self._arguments, read, space) if space else _as_json(self._arguments, read)
         return llguidance.LLMatcher(self.tokenizer, grammar)
 
 
@@ -101,22 +97,25 @@ class GrammarMasks:
         logits_1V.masked_fill_(torch.from_numpy(allowed == 0).to(logits_1V.device), -torch.inf)
 
 
-def _as_json(tools: dict[str, dict[str, Any]]) -> str:
-    """The grammar of a call of one of `tools`, whose arguments have these schemas, as JSON."""
-    schema = {"anyOf": [_call(tool, fields) for tool, fields in tools.items()]}
+def _as_json(tools: dict[str, dict[str, Any]], read: Conversation) -> str:
+    """The grammar of a call of one of `tools`, whose arguments have these schemas, as JSON after `read`."""
+    schema = {"anyOf": [_call(tool, fields, read) for tool, fields in tools.items()]}
     grammar: str = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_COMPACT)
     return grammar
 
 
-def _in_words(tools: dict[str, dict[str, Any]], space: str) -> str:
+def _in_words(tools: dict[str, dict[str, Any]], read: Conversation, space: str) -> str:
     """The same in words; but calls of a tool that has not one string for its argument as JSON. `space` comes first."""
     rules: dict[str, str] = {}
     for number, (tool, fields) in enumerate(tools.items()):
         argument = next(iter(fields), "")
         if len(fields) == 1 and fields[argument].get("type") == "string" and in_words(tool, argument):
-            rules[f"WORDS{number}"] = f"{json.dumps(f'{space}{tool} {argument} ')} ({_string(fields[argument])})"
+            field = _narrowed(fields[argument], read, space if argument == PROGRAM else "")
+            rules[f"WORDS{number}"] = f"{json.dumps(f'{space}{tool} {argument} ')} ({_string(field)})"
         else:
-            rules[f"json{number}"] = f'"{space}" %json {json.dumps({**_call(tool, fields), "x-guidance": _COMPACT})}'
+            rules[f"json{number}"] = (
+                f'"{space}" %json {json.dumps({**_call(tool, fields, read), "x-guidance": _COMPACT})}'
+            )
     return "\n".join([f"start: {' | '.join(rules)}", *(f"{name}: {rule}" for name, rule in rules.items())])
 
 
@@ -131,7 +130,8 @@ def _string(field: dict[str, Any]) -> str:
     return " & ".join(both)
 
 
-def _call(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _call(tool: str, fields: dict[str, Any], read: Conversation) -> dict[str, Any]:
+    arguments = {name: _narrowed(field, read) for name, field in fields.items()}
     return _object({"name": {"const": tool}, "arguments": _object(arguments)})
 
 
@@ -140,9 +140,9 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _narrowed(field: dict[str, Any], conversation: Conversation) -> dict[str, Any]:
+def _narrowed(field: dict[str, Any], conversation: Conversation, before_strings: str = "") -> dict[str, Any]:
     """The schema of one argument. Where the conversation says nothing that it could be, any valid string will do."""
     kept: dict[str, Any] = {key: field[key] for key in ("type", "minLength", "maxLength", "pattern") if key in field}
-    if "source" in field and (pattern := pattern_of(field["source"], conversation)):
+    if "source" in field and (pattern := pattern_of(field["source"], conversation, before_strings)):
         kept["pattern"] = f"^(?:{pattern})$"
     return kept

@@ -1,6 +1,7 @@
 """Tasks made by program: what the user says, the calls that it asks for, and the answer that follows."""
 
 import dataclasses
+import functools
 import hashlib
 import random
 import re
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from agents.tool_agent import values as v
 from agents.tool_agent.answers import Kind, final_answer
 from agents.tool_agent.phrasings.tables import Split, held_out_skeletons, table, two_questions
-from agents.tool_agent.templates import choose, fill, perturb, skeleton, slots_of, vary
+from agents.tool_agent.templates import choose, expand, fill, perturb, skeleton, slots_of, vary
 from agents.tool_agent.tools import Toolbox
 from llmm.training.lora.chat import Message, call_text
 from llmm.training.lora.truecase import truecased
 
+_SEARCH = re.compile(r"\b(search|docs|documentation|documented|manual|pages?)\b")
 PLAN = "plan"  # the system turn that asks for the parts of a message and not for an answer
 BETWEEN_PARTS = "\n\n"  # a part may be a program of several lines
 _TOOL_OF: dict[Kind, str] = {
@@ -103,7 +105,9 @@ class Maker:
             table("search", self.phrasings),
             "search_docs",
             "query",
-            lambda rng, _: _same(topic=v.topic(rng, self.values), deed=v.deed(rng, self.values)),
+            lambda rng, used: _same(
+                topic=v.topic(rng, self.values, names=asks_for_a_search(used)), deed=v.deed(rng, self.values)
+            ),
         )
 
     def signature(self, rng: random.Random) -> Task:
@@ -204,6 +208,13 @@ def plan(task: Task) -> list[Message]:
 
 def _same(**slots: str) -> tuple[dict[str, str], dict[str, str]]:
     return slots, slots
+
+
+@functools.cache
+def asks_for_a_search(phrasing: str) -> bool:
+    """Whether all that `phrasing` stands for says that documents are to be searched: who does not, and names an object,
+    may as well want it looked up."""
+    return all(_SEARCH.search(text) for text in expand(phrasing))
 
 
 def _numbers(rng: random.Random, used: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,8 +1,9 @@
 """Tool conversations to learn from, executed with the real tools: every answer follows from a real result."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from agents.tool_agent.tasks import Maker, conversation, plan
 from agents.tool_agent.tools import MAX_RESULT_CHARS, Passage, Search, Toolbox, make_toolbox
@@ -14,12 +15,14 @@ from llmm.training.rag.bm25 import BM25
 from llmm.training.rag.index import chunk_documents, searchable_text
 
 SLIPS = 0.3  # share of the training tasks with perturbed words
-ENDED = 0.5  # share of the training tasks of one call that end with it: the call is harder to learn than the answer
+# Share of the training tasks of one call that end with it: the call is harder to learn than the answer, most where the
+# result is a number, least where the answer is one line of the result and the model has to see which
+ENDED = {"calculator": 0.8, "python": 0.5, "search_docs": 0.5, "signature": 0.2, "follow_up": 0.5}
 # Shares of the kinds: about one conversation in eight needs no tool
 SHARES = {
-    "calculator": 0.305,
+    "calculator": 0.29,
     "python": 0.25,
-    "search_docs": 0.10,
+    "search_docs": 0.115,
     "signature": 0.10,
     "chat": 0.125,
     "two_in_one": 0.06,
@@ -37,11 +40,11 @@ class ToolConversation:
 
 
 def make_conversations(
-    maker: Maker, toolbox: Toolbox, count: int, rng: random.Random, ended: float = 0.0
+    maker: Maker, toolbox: Toolbox, count: int, rng: random.Random, ended: Mapping[str, float] = MappingProxyType({})
 ) -> list[ToolConversation]:
     """`count` conversations in the shares above, none twice but small talk, which has few variants.
 
-    The share `ended` of those with one call end there: no tool is run for them.
+    Of a kind, the share in `ended` of those with one call end there: no tool is run for them.
     """
     made: list[ToolConversation] = []
     seen: set[tuple[Message, ...]] = set()
@@ -58,12 +61,14 @@ def make_conversations(
     return made
 
 
-def _messages(kind: str, maker: Maker, toolbox: Toolbox, rng: random.Random, ended: float) -> list[Message]:
+def _messages(
+    kind: str, maker: Maker, toolbox: Toolbox, rng: random.Random, ended: Mapping[str, float]
+) -> list[Message]:
     """One conversation: a task done, or, as a planner of M13 does it, a message taken apart."""
     if kind == "plan":
         return plan(maker.two_in_one(rng))
     task = maker.follow_up(rng, toolbox) if kind == "follow_up" else getattr(maker, kind)(rng)
-    if len(task.calls) == 1 and rng.random() < ended:
+    if len(task.calls) == 1 and rng.random() < ended.get(kind, 0.0):
         return [*task.history, Message("user", task.prompt), Message("tool_call", task.calls[0].text)]
     return conversation(task, toolbox)
 
@@ -94,4 +99,4 @@ def make_split(
         "TRAIN" if split == "train" else "DEV",
         SLIPS if split == "train" else 0.0,
     )
-    return make_conversations(maker, make_toolbox(search, objects), count, rng, ENDED if split == "train" else 0.0)
+    return make_conversations(maker, make_toolbox(search, objects), count, rng, ENDED if split == "train" else {})

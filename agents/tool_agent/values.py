@@ -247,16 +247,16 @@ def made_up_name(rng: random.Random) -> str:
     return ".".join(parts)
 
 
-def topic(rng: random.Random, values: Values) -> str:
-    """A noun phrase to search for."""
+def topic(rng: random.Random, values: Values, names: bool) -> str:
+    """A noun phrase to search for, or with `names` at times the name of an object."""
     kind = rng.random()
-    if kind < 0.45 and values.topics:
-        return rng.choice(values.topics)
-    if kind < 0.70:
+    if kind < 0.20:
+        return " ".join(word(rng) for _ in range(rng.randint(1, 3)))
+    if kind < 0.45:
         return rng.choice(_MORE_TOPICS)
-    if kind < 0.80 and values.names:
+    if kind < 0.60 and names and values.names:
         return rng.choice(values.names)
-    return " ".join(word(rng) for _ in range(rng.randint(1, 3)))
+    return rng.choice(values.topics or _MORE_TOPICS)
 
 
 def deed(rng: random.Random, values: Values) -> str:

@@ -18,7 +18,14 @@ CHAT_TEMPLATE = """\
 {%- else -%}
 {%- set first = call.arguments.values() | list -%}
 {%- if first | length == 1 and first[0] is string -%}
-{{ call.name }} {{ (call.arguments.keys() | list)[0] }} {{ first[0] }}
+{%- set argument = (call.arguments.keys() | list)[0] -%}
+{{ call.name }} {{ argument }} {% if argument == 'code' -%}
+{%- for part in first[0].split("'") -%}
+{{ "'" if not loop.first else "" }}{{ " " if loop.index0 % 2 == 1 and not loop.last else "" }}{{ part }}
+{%- endfor -%}
+{%- else -%}
+{{ first[0] }}
+{%- endif -%}
 {%- else -%}
 {"name":{{ call.name | tojson }},"arguments":{{ call.arguments | tojson(separators=(',', ':')) }}}
 {%- endif -%}
@@ -28,7 +35,9 @@ CHAT_TEMPLATE = """\
 {%- endgeneration -%}
 {%- elif message.role == 'tool' -%}
 <|tool_result|> {{ message.content }}<|end|>
-{%- elif message.role in ('user', 'system', 'context') -%}
+{%- elif message.role == 'user' -%}
+<|user|>{{ (' ' ~ message.content).replace(" '", " ' ").replace("('", "(' ") }}<|end|>
+{%- elif message.role in ('system', 'context') -%}
 <|{{ message.role }}|> {{ message.content }}<|end|>
 {%- else -%}
 {{ raise_exception('role ' ~ message.role ~ ': expected system, context, user, assistant or tool') }}

@@ -22,6 +22,7 @@ from llmm.foundations.optimizers.schedules import set_learning_rates, warmup_sta
 from llmm.params import FinetuneParams
 from llmm.training.lora.adapter import attach_lora
 from llmm.training.lora.dataset import Example
+from llmm.training.lora.last_block import compile_last_block, hidden_at, shorten_last_block
 from llmm.training.lora.packing import PackedBatch, batches_in_order, packed_batches
 from llmm.training.pretraining.checkpoint import Checkpoints
 from llmm.training.pretraining.progress import Progress
@@ -60,6 +61,7 @@ def finetune(
     gpt.to(device)
     run = FinetuneRun(attach_lora(gpt, recipe.rank, recipe.alpha, recipe.dropout, seed, recipe.trained_tokens))
     trained = {name: p for name, p in run.model.named_parameters() if p.requires_grad}
+    shorten_last_block(gpt)
     if recipe.compile and compiler_found(device):
         _compile_parts(gpt, device)
     dtype = pick_dtype(recipe.dtype, device)
@@ -70,7 +72,7 @@ def finetune(
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         run.first_step, run.curve, run.losses, run.tokens = (state[k] for k in ("step", "curve", "losses", "tokens"))
-    glance = val[:: max(1, len(val) // 200)]
+    glance = val[:: max(1, len(val) // 100)]
     batches = packed_batches(train, recipe.batch_size, recipe.seq_len, PAD, seed)
     stream = islice(batches, run.first_step, recipe.steps)
     run.model.train()
@@ -123,7 +125,9 @@ def mean_loss(
 
 def _compile_parts(gpt: GPT, device: torch.device) -> None:
     """Compile block and loss, in place: the whole model as one graph takes longer to compile and is no faster."""
-    compile_blocks(gpt.model.layers)
+    *others, last = gpt.model.layers
+    compile_blocks(others)
+    compile_last_block(last, device)
     gpt.loss = compiled(gpt.loss, device, dynamic=True)  # type: ignore[method-assign]
 
 
@@ -147,10 +151,10 @@ def _step(model: Any, batch: PackedBatch, optimizers: list[Optimizer], dtype: to
 
 
 def _loss(model: Any, batch: PackedBatch, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Cross-entropy at the counted positions; the LM head is computed for those alone."""
+    """Cross-entropy at the counted positions; the last feed-forward and the LM head are computed for those alone."""
     gpt = model.get_base_model()
     device = gpt.lm_head.weight.device
     batch = batch.to(device)
     with precision(dtype, device):
-        hidden_BTD = gpt.hidden(batch.ids_BT, documents_BT=batch.documents_BT)
-        return gpt.loss(hidden_BTD.flatten(0, 1)[batch.positions], batch.targets, batch.weights)
+        hidden_ND = hidden_at(gpt, batch.ids_BT, batch.documents_BT, batch.positions)
+        return gpt.loss(hidden_ND, batch.targets, batch.weights)

@@ -1,7 +1,7 @@
 """The assistant's codec: every turn's text stands after a space, and a call is in words (calls.py).
 
 So a word has the same tokens wherever it is said, in a question, a result, a call or an answer, and copying it needs no
-spelling.
+spelling. What a user quotes is read with a space after the mark that opens the quotation, as it stands in a program.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmm.training.lora.calls import of_words, to_words
-from llmm.training.lora.chat import ChatCodec, Message
+from llmm.training.lora.chat import ChatCodec, Message, as_read
 from llmm.training.tokenizer.folder import load_tokenizer
 
 _SPACE = " "
+_OPENING = (" '", "('")  # marks that open a string, with what stands before them; "…" quote sentences of a text
 
 
 class SpacedCodec(ChatCodec):
@@ -20,8 +21,12 @@ class SpacedCodec(ChatCodec):
 
     def turn(self, message: Message) -> list[int]:
         """See ChatCodec."""
-        text = to_words(message.text) if message.role == "tool_call" else message.text
-        return super().turn(replace(message, text=_SPACE + text))
+        (read,) = as_read([message])
+        text = _SPACE + (to_words(read.text) if read.role == "tool_call" else read.text)
+        if read.role == "user":
+            for opening in _OPENING:
+                text = text.replace(opening, opening + _SPACE)
+        return super().turn(replace(read, text=text))
 
     def read_turn(self, generated: Sequence[int]) -> Message | None:
         """See ChatCodec."""
