@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from llmm import paths
@@ -320,14 +320,22 @@ def fewer_steps_whole(_: Summary) -> str:
         exact, answers, development = (
             ", ".join(f"{rate:.3f}" for rate in rates)
             for rates in (
-                [*run["test_exact"], run["hand_written_exact"]],
-                run["test_answers"],
+                [*run["test_exact"], run["hand_written_exact"]] if run["test_exact"] else [],
+                run["test_answers"] or [],
                 run["development_exact"] or [],
             )
         )
         written = f"{run['written_gold_f1']:.3f} | {run['written_f1']:.3f}"
         rows.append(f"| {run['changed']} | {run['steps']:,} | {exact} | {answers} | {development} | {written} |")
     return _table(columns, rows)
+
+
+def written_answers_by_version(_: Summary) -> str:
+    """How much what the model writes from passages differed from one retraining of the default to the next."""
+    found = sorted(read_json(paths.DATA / "experiments" / "fewer_steps.json")["written_gold_f1_of_versions"])
+    figures = (found[0], found[len(found) // 4], median(found), found[-(len(found) // 4) - 1], found[-2], found[-1])
+    columns = "versions of the default | lowest F1 | a quarter below | median | a quarter above | last but one | highest"
+    return _table(columns, [f"| {len(found)} | {' | '.join(f'{value:.2f}' for value in figures)} |"])
 
 
 def phrasings(_: Summary) -> str:
@@ -654,6 +662,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-serving": call_forms_serving,
     "fewer-steps": fewer_steps,
     "fewer-steps-whole": fewer_steps_whole,
+    "written-answers-by-version": written_answers_by_version,
     "strings-of-programs": strings_of_programs,
     "smaller-batches": smaller_batches,
     "short-last-block": short_last_block,

@@ -363,8 +363,8 @@ def calls_in_words_faults() -> int:
         "begun": Annotated[str, Field(pattern=r"^[a-z/]+", min_length=2)],
         "whole": Annotated[str, Field(pattern=r"^[a-z/]+$")],
         "number": int,
-        "code": Annotated[str, Field(max_length=20, json_schema_extra={"source": "program"})],
     }
+    program = Annotated[str, Field(max_length=20, json_schema_extra={"source": "program"})]
 
     def tool(name: str, **arguments: Any) -> Tool:
         definitions: dict[str, Any] = {key: (kind, ...) for key, kind in arguments.items()}
@@ -372,9 +372,11 @@ def calls_in_words_faults() -> int:
         return Tool(name, "", made, str)
 
     tools = [*(tool(name, **{name: kind}) for name, kind in fields.items()), tool("two", a=str, b=str)]
+    tools.append(tool("code", code=program))
     codecs = [small_agent.codec(), SpacedCodec(small_agent.codec().tokenizer)]
     values = ["", "a", "a/b", "xa/by", "A/b", "a/b c", "a/b" * 4, "x\na/b", '"a/b"', " a", 7, "7"]
     calls = [call_text(name, {name: value}) for name in (*fields, "other") for value in values]
+    # none with a double mark, which llguidance allows in a JSON string where a pattern says [^"]
     programs = ["'a'*3", "'a'+'b'", "'ab'", "' a'", "' '", "''", "a'b", "'a'+'b'+'a'+'b'+'a'+'b'", "x=7\n'a'*x"]
     calls += [call_text("code", {"code": program}) for program in programs]
     calls += [call_text("two", {"a": value, "b": "1 2"}) for value in values] + ["no call", "{}"]
