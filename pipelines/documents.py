@@ -334,7 +334,9 @@ def written_answers_by_version(_: Summary) -> str:
     """How much what the model writes from passages differed from one retraining of the default to the next."""
     found = sorted(read_json(paths.DATA / "experiments" / "fewer_steps.json")["written_gold_f1_of_versions"])
     figures = (found[0], found[len(found) // 4], median(found), found[-(len(found) // 4) - 1], found[-2], found[-1])
-    columns = "versions of the default | lowest F1 | a quarter below | median | a quarter above | last but one | highest"
+    columns = (
+        "versions of the default | lowest F1 | a quarter below | median | a quarter above | last but one | highest"
+    )
     return _table(columns, [f"| {len(found)} | {' | '.join(f'{value:.2f}' for value in figures)} |"])
 
 

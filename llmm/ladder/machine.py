@@ -134,8 +134,9 @@ def _unlike(at: str, now: Any, then: Any) -> str:
     elif isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
         pairs = {str(place): pair for place, pair in enumerate(zip(now, then, strict=True))}
     else:
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (now, then))
-        same = math.isclose(now, then, rel_tol=ALIKE, abs_tol=ROUNDING) if numbers else now == then
+        same = (type(now), now) == (type(then), then)
+        if not same and all(isinstance(value, int | float) and not isinstance(value, bool) for value in (now, then)):
+            same = math.isclose(now, then, rel_tol=ALIKE, abs_tol=ROUNDING)
         return "" if same else f"{at} came out as {now}, the record says {then}"
     found = (_unlike(f"{at}.{key}" if at else key, *pair) for key, pair in pairs.items())
     return next((text for text in found if text), "")
