@@ -330,6 +330,13 @@ def fewer_steps_whole(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def two_questions_known(_: Summary) -> str:
+    """Messages of two questions in the phrasings of training, validation values, asked of three fine-tunings."""
+    runs = read_json(paths.DATA / "experiments" / "fewer_steps.json")["two_questions_known_phrasings"]
+    rows = [f"| {run['changed']} | {run['exact']:.3f} |" for run in runs]
+    return _table("fine-tuning | both calls exact, 200 messages", rows)
+
+
 def written_answers_by_version(_: Summary) -> str:
     """How much what the model writes from passages differed from one retraining of the default to the next."""
     found = sorted(read_json(paths.DATA / "experiments" / "fewer_steps.json")["written_gold_f1_of_versions"])
@@ -664,6 +671,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-serving": call_forms_serving,
     "fewer-steps": fewer_steps,
     "fewer-steps-whole": fewer_steps_whole,
+    "two-questions-known": two_questions_known,
     "written-answers-by-version": written_answers_by_version,
     "strings-of-programs": strings_of_programs,
     "smaller-batches": smaller_batches,
