@@ -313,7 +313,7 @@ def fewer_steps_whole(_: Summary) -> str:
     columns = (
         "fine-tuning | steps | exact calls, test: new values, new phrasings, two calls, hand-written | "
         "right answers, test | exact calls, development | written answers, F1 over the right passage | "
-        "over found passages"
+        "over found passages | of these, word for word in one"
     )
     rows = []
     for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["whole"]:
@@ -325,16 +325,19 @@ def fewer_steps_whole(_: Summary) -> str:
                 run["development_exact"] or [],
             )
         )
-        written = f"{run['written_gold_f1']:.3f} | {run['written_f1']:.3f}"
+        grounded = "" if run["written_grounded"] is None else f"{run['written_grounded']:.3f}"
+        written = f"{run['written_gold_f1']:.3f} | {run['written_f1']:.3f} | {grounded}"
         rows.append(f"| {run['changed']} | {run['steps']:,} | {exact} | {answers} | {development} | {written} |")
     return _table(columns, rows)
 
 
 def two_questions_known(_: Summary) -> str:
-    """Messages of two questions in the phrasings of training, validation values, asked of three fine-tunings."""
-    runs = read_json(paths.DATA / "experiments" / "fewer_steps.json")["two_questions_known_phrasings"]
-    rows = [f"| {run['changed']} | {run['exact']:.3f} |" for run in runs]
-    return _table("fine-tuning | both calls exact, 200 messages", rows)
+    """Messages of two questions in the phrasings of training: both calls exact, by three fine-tunings."""
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["two_questions_known_phrasings"]:
+        rates = ("" if run[key] is None else f"{run[key]:.3f}" for key in ("exact", "test_agent", "test_team"))
+        rows.append(f"| {run['changed']} | {' | '.join(rates)} |")
+    return _table("fine-tuning | agent, validation values | agent, test values | team, test values", rows)
 
 
 def written_answers_by_version(_: Summary) -> str:

@@ -16,7 +16,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmm import device, lineage
+from llmm import lineage
 from llmm.device import precision
 from llmm.errors import UserError
 from llmm.params import load_params
@@ -100,16 +100,10 @@ def opened(shards_folder):
     return shards, token_bytes(load_tokenizer(shards_folder / "data/tokenizer"))
 
 
-@pytest.mark.parametrize(
-    ("vectors", "dtype", "pays_from"),
-    [("AVX512", torch.float32, 60), ("AVX2", torch.float32, 150), ("AVX512", torch.bfloat16, 150)],
-)
-def test_only_runs_that_make_up_for_it_compile_their_blocks(monkeypatch, vectors, dtype, pays_from):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
-    monkeypatch.setattr(device, "pick_dtype", lambda name, where: dtype)
-    short, long = (bench_pretrain.recipe_of("shakespeare", seconds) for seconds in (pays_from - 1, pays_from))
+def test_only_runs_that_make_up_for_it_compile_their_blocks():
+    short, long = (bench_pretrain.recipe_of("shakespeare", seconds) for seconds in (100, 180))
     assert (short.compile, short.dtype) == (False, "float32") and (long.compile, long.dtype) == ("auto", "auto")
-    assert bench_pretrain.recipe_of("laptop", 30).compile is True
+    assert bench_pretrain.recipe_of("laptop", 100).compile is True
 
 
 # what a step sees
@@ -520,8 +514,8 @@ def test_a_compiled_run_has_the_same_bits_each_time(opened):
     assert all(torch.equal(one, again) for other in others for one, again in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_one_compiled_graph_stands_for_all_blocks(opened, monkeypatch, dtype):
+@pytest.mark.parametrize("dtype, graphs", [("float32", 0), ("bfloat16", 1)])
+def test_auto_compiles_one_graph_for_all_blocks_in_bfloat16_alone(opened, monkeypatch, dtype, graphs):
     made = []
 
     def backend(graph, inputs):
@@ -538,7 +532,7 @@ def test_one_compiled_graph_stands_for_all_blocks(opened, monkeypatch, dtype):
     recipe = _recipe(compile="auto", dtype=dtype, n_layer=3, eval_every=5)
     run = train(recipe, *opened, 0, torch.device("cpu"))
     assert len(run.curve) > 1  # and no look at the loss has made another graph
-    assert len(made) == 1 and run.compiled
+    assert len(made) == graphs and run.compiled == bool(graphs)
     uncompiled = train(recipe.model_copy(update={"compile": False}), *opened, 0, torch.device("cpu"))
     assert run.curve[-1]["val_bits_per_byte"] == pytest.approx(uncompiled.curve[-1]["val_bits_per_byte"], rel=0.02)
 

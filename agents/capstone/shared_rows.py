@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agents.capstone.prefix_cache import PrefixCache
 from llmm.transformers.attention.kv_cache import KVCache, LayerCache
-from llmm.transformers.gpt.decode import LeanStep, LeanWeights, Step, decode_step, lean
+from llmm.transformers.gpt.decode import LeanStep, Step, decode_step, lean
 from llmm.transformers.gpt.model import GPT
 
 
@@ -30,8 +30,7 @@ class SharedRows:
     @torch.inference_mode()
     def __init__(self, model: GPT, rows: int, kept_tokens: int) -> None:
         c = self.config = model.config
-        self.model, self.count = model, 0
-        self.weights = LeanWeights(model) if lean(model) else None
+        self.model, self.lean, self.count = model, lean(model), 0
         self.length = 0  # columns filled, by one row at least
         weight = model.model.embed_tokens.weight
         # zeros, not whatever was in memory: a masked infinity or NaN would spoil the sum that it is masked out of
@@ -102,8 +101,8 @@ class SharedRows:
             pads_B1 = torch.tensor(self.pads, device=self.block.device)[:, None] - start
             mask_BS = (torch.arange(window.shape[-2], device=self.block.device) >= pads_B1).long()
         filled = self.length - start
-        if self.weights is not None:
-            return _WindowStep(self.model, window, filled, mask_BS, self.weights)
+        if self.lean:
+            return _WindowStep(self.model, window, filled, mask_BS)
         return decode_step(self.model, self._cache(window, filled), mask_BS)
 
     def _cache(self, window: Tensor, filled: int) -> KVCache:
@@ -116,9 +115,9 @@ class SharedRows:
 class _WindowStep(LeanStep):
     """LeanStep over `filled` columns of keys and values that stay where they are: `window` (2, L, B, H_kv, S, d)."""
 
-    def __init__(self, model: GPT, window: Tensor, filled: int, mask_BS: Tensor | None, weights: LeanWeights) -> None:
+    def __init__(self, model: GPT, window: Tensor, filled: int, mask_BS: Tensor | None) -> None:
         nothing = model.new_cache(window.shape[2], 0)  # LeanStep moves the keys and values of its cache; here are none
-        super().__init__(model, nothing, mask_BS, weights)
+        super().__init__(model, nothing, mask_BS)
         self.block = window
         self.keys, self.values = window.flatten(2, 3)  # rows lie next to each other's heads: no copy
         for layer in self.cache.layers:

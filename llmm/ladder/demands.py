@@ -23,7 +23,7 @@ DEMANDS = {
         "Complete what the line names in experiments.py, then run the experiments again.",
     ),
     "replay": (
-        "Experiments that are run again give the same metrics, to a thousandth",
+        "Experiments that are run again give the same metrics",
         "A result that does not repeat is an anecdote.",
         "Seed every generator, and round metrics to the digits that are stable.",
     ),

@@ -1,7 +1,6 @@
 """The machine's part of a check: criteria measured on code, tests, planted bugs, records, replay."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -23,9 +22,7 @@ from llmm.ladder.rules import record_faults
 from llmm.ladder.sources import experiment_inputs
 
 TESTS_LIMIT = 300  # seconds
-# No two kinds of processor round alike. In float64 what is smaller than ROUNDING is nothing but that; in float32 it
-# grows, over some hundred steps of training, to less than the share ALIKE of what is measured.
-ROUNDING, ALIKE = 1e-12, 1e-3
+ROUNDING = 1e-12  # what is smaller is the rounding of float64, which no two kinds of processor share
 
 
 @dataclass(frozen=True)
@@ -121,22 +118,17 @@ def replay(milestone: Milestone, experiments: Mapping[str, Any]) -> Result:
 
 def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     """What came out otherwise, "" if nothing did. Both as JSON keeps them: a tuple is a list there."""
-    now, then = (json.loads(json.dumps(stored)) for stored in (now, then))
-    of_metrics = _unlike("", now["metrics"], then.get("metrics"))
-    return of_metrics or _unlike("ablation", now["ablation"], then.get("ablation"))
+    metrics, recorded = _stored(now["metrics"]), _stored(then.get("metrics", {}))
+    for key in metrics.keys() | recorded.keys():
+        if metrics.get(key) != recorded.get(key):
+            return f"{key} came out as {now['metrics'].get(key)}, the record says {then.get('metrics', {}).get(key)}"
+    return "" if _stored(now["ablation"]) == _stored(then.get("ablation")) else "its ablation differs"
 
 
-def _unlike(at: str, now: Any, then: Any) -> str:
-    """The first value that is not the same, by its path below `at`; numbers may differ by a share of ALIKE."""
-    if isinstance(now, dict) and isinstance(then, dict):
-        keys = now.keys() | then.keys()
-        pairs = {key: (now.get(key, "nothing"), then.get(key, "nothing")) for key in sorted(keys)}
-    elif isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
-        pairs = {str(place): pair for place, pair in enumerate(zip(now, then, strict=True))}
-    else:
-        same = (type(now), now) == (type(then), then)
-        if not same and all(isinstance(value, int | float) and not isinstance(value, bool) for value in (now, then)):
-            same = math.isclose(now, then, rel_tol=ALIKE, abs_tol=ROUNDING)
-        return "" if same else f"{at} came out as {now}, the record says {then}"
-    found = (_unlike(f"{at}.{key}" if at else key, *pair) for key, pair in pairs.items())
-    return next((text for text in found if text), "")
+def _stored(value: Any) -> Any:
+    """`value` as JSON keeps it; what is smaller than ROUNDING counts as zero."""
+
+    def number(text: str) -> float:
+        return 0.0 if abs(float(text)) < ROUNDING else float(text)
+
+    return json.loads(json.dumps(value), parse_float=number)

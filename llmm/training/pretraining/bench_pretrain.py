@@ -20,9 +20,7 @@ from llmm.params import PretrainParams
 
 SHAKESPEARE = Path("../shared/data/tinyshakespeare/input.txt")
 ENDING = 1.0  # seconds to leave the process
-# seconds of a run from which on compiled blocks have made up, on two cores, for the 40 s until they are ready, or for
-# the 15 s in float32 with vectors of 512 bits, where what stands between products is half of an uncompiled step
-WORTH_COMPILING, WORTH_COMPILING_SOON = 150.0, 60.0
+WORTH_COMPILING = 150.0  # seconds of a run from which on blocks that compile in 40 s have made up for it on two cores
 SCORING = 0.4  # of the time that a token takes in training: a forward pass, uncompiled
 
 
@@ -136,27 +134,16 @@ def run_once(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_of(preset: str, seconds: float) -> PretrainParams:
-    """The recipe of `preset`. Where that compiles blocks, a run too short to make up for it goes without.
+    """The recipe of `preset`. Where it leaves compiling to the run (auto), one too short for that goes without.
 
     Uncompiled, bfloat16 gains nothing: casts take what products save.
     """
     from llmm.presets import params_of
 
     recipe = params_of(preset).pretrain
-    if recipe.compile == "auto" and seconds < _worth_compiling(recipe.dtype):
+    if recipe.compile == "auto" and seconds < WORTH_COMPILING:
         return recipe.model_copy(update={"compile": False, "dtype": "float32"})
     return recipe
-
-
-def _worth_compiling(dtype: str) -> float:
-    """Seconds of a run from which on compiled blocks pay on this machine."""
-    import torch
-
-    from llmm.device import pick_device, pick_dtype
-
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    soon = wide and pick_dtype(dtype, pick_device()) == torch.float32
-    return WORTH_COMPILING_SOON if soon else WORTH_COMPILING
 
 
 def _seconds_since_start() -> float:

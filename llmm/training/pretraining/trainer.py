@@ -76,7 +76,8 @@ def train(
     optimizers = group.adapt(build_optimizers(model, recipe, dtype))
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     saver = group.saver(checkpoints) if checkpoints is not None else None
-    compilable = bool(recipe.compile) and compiler_found(device)
+    wanted = dtype != torch.float32 if recipe.compile == "auto" else recipe.compile
+    compilable = wanted and compiler_found(device)
     model_loss = next_token_loss
     if compilable and recipe.compile == "auto":
         compile_blocks(model.model.layers)
@@ -100,7 +101,7 @@ def train(
         if found:
             observer.restore(found[1])
             progress.say(f"going on from the checkpoint of step {first_step}")
-        if recipe.compile and not compilable:
+        if wanted and not compilable:
             progress.say("no C++ compiler found: training uncompiled, about a tenth slower")
         step = first_step
         while step < (steps := length.steps(step)):

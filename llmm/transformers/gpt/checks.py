@@ -734,12 +734,7 @@ def _speed_ratio(batch: int) -> float:
 
     if with_ours() != with_theirs():
         return 0.0
-    one = torch.get_num_threads()
-    torch.set_num_threads(2)  # as in the pipeline; nothing runs beside a measurement
-    try:
-        ours_seconds, their_seconds = in_turn([with_ours, with_theirs], 9)
-    finally:
-        torch.set_num_threads(one)
+    ours_seconds, their_seconds = in_turn([with_ours, with_theirs], 9)
     return their_seconds / ours_seconds
 
 

@@ -5,8 +5,6 @@ model is the number of operations. So this is the arithmetic of `Decoder` for a 
 change from step to step worked out before:
 
 - RMSNorm of x (D,) divides by √(|x|²/D + ε) = hypot(|x|, √(Dε)) / √D: two operations, and √D goes into the gain;
-- the gain goes into the matrices behind the norm, and those that read the same vector are one: queries, keys and values
-  come out of one product, the gate and what it lets through out of another;
 - gains of QK-norm, the scale 1/√d of the scores and RoPE's angles become one table, made for all layers at once;
 - the caches of all layers are one block of memory, so a step slices it once and each layer writes to it once;
 - queries that share a key head are the rows of one product, so shared keys are never copied;
@@ -18,7 +16,6 @@ The same numbers up to rounding; `tests/test_mini_gpt.py` compares them. README,
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,89 +69,81 @@ def lean(model: GPT) -> bool:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Matrices (in, out) of one block, with the gain of the norm before them where there is one."""
+    """Matrices (in, out) and gains of one block."""
 
-    project: Tensor  # (D, (H + 2 H_kv) d): to queries, keys and values
+    norm_in: Tensor  # (D,), as are all gains here times √D
+    query: Tensor
+    key: Tensor
+    value: Tensor
     out: Tensor
-    widen: Tensor  # (D, 2 F): to the gate and to what it lets through
+    norm_between: Tensor
+    gate: Tensor
+    up: Tensor
     down: Tensor
-
-
-class LeanWeights:
-    """A copy of a model's weights in the form that `LeanStep` reads; it knows nothing of later changes of the model."""
-
-    @torch.no_grad()
-    def __init__(self, model: GPT) -> None:
-        c = model.config
-        d, H, H_kv = c.d_head, c.n_head, c.n_kv_head
-        self.layers = [_layer(block) for block in model.model.layers]
-        self.norm = model.model.norm.weight * math.sqrt(c.d_model)
-        # gains of R = H + H_kv rows: the queries', which carry the scale of the scores, then the keys'
-        scale = self.norm.new_ones(H + H_kv, 1)
-        scale[:H] = d**-0.5
-        gains_LRd = torch.stack([_qk_gain(block.self_attn, H, H_kv, d) * scale for block in model.model.layers])
-        self.gains = gains_LRd[:, None]
-        # rotate(g x) = g x cos + swapped(g x) sin', where sin' is -sin in the first half of the channels
-        sign = self.norm.new_ones(d)
-        sign[: d // 2] = -1
-        self.swapped_gains = self.gains.roll(d // 2, -1) * sign
 
 
 class LeanStep:
     """The newest tokens (B,) → logits (B, V), taking them into the cache. Models of Llama's and Qwen3's build."""
 
-    def __init__(
-        self, model: GPT, cache: KVCache, mask_BS: Tensor | None = None, weights: LeanWeights | None = None
-    ) -> None:
+    def __init__(self, model: GPT, cache: KVCache, mask_BS: Tensor | None = None) -> None:
         c = self.config = model.config
         self.cache, self.decoder, self.read_out = cache, model.model, model.lm_head.weight.mT
-        self.weights = weights or LeanWeights(model)
+        self.norm = model.model.norm.weight * math.sqrt(c.d_model)
+        self.layers = [_layer(block) for block in model.model.layers]
         d, H, H_kv = c.d_head, c.n_head, c.n_kv_head
-        like = self.weights.norm
-        self.floor_D, self.floor_d = (like.new_tensor(math.sqrt(n * c.norm_eps)) for n in (c.d_model, d))
+        self.floor_D, self.floor_d = (self.norm.new_tensor(math.sqrt(n * c.norm_eps)) for n in (c.d_model, d))
+
+        # gains of R = H + H_kv rows: the queries', which carry the scale of the scores, then the keys'
+        scale = self.norm.new_ones(H + H_kv, 1)
+        scale[:H] = d**-0.5
+        gains_L1Rd = torch.stack([_qk_gain(block.self_attn, H, H_kv, d) * scale for block in model.model.layers], 0)
+        gains_L1Rd = gains_L1Rd[:, None]
+        # rotate(g x) = g x cos + swapped(g x) sin', where sin' is -sin in the first half of the channels
+        sign = self.norm.new_ones(d)
+        sign[: d // 2] = -1
+        self.gains, self.swapped_gains = gains_L1Rd, gains_L1Rd.roll(d // 2, -1) * sign
 
         B = cache.layers[0].keys.shape[0]
         self.block = _joined(cache)  # (2, L, B, H_kv, capacity, d)
         self.keys, self.values = self.block.flatten(2, 3)  # (L, B * H_kv, capacity, d) each
-        # what the products write to, and the parts of it that are read
-        self.written = like.new_empty(B, (H + 2 * H_kv) * d)
-        self.qk = self.written[:, : (H + H_kv) * d].view(B, H + H_kv, d)
+        # what the three projections write to, and the parts of it that are read
+        written = self.norm.new_empty(B, (H + 2 * H_kv) * d)
+        self.q_out, self.k_out, self.v_out = written.split((H * d, H_kv * d, H_kv * d), 1)
+        self.qk = written[:, : (H + H_kv) * d].view(B, H + H_kv, d)
         self.halves = self.qk.split(d // 2, -1)
         self.swapped = torch.empty_like(self.qk)
         self.swapped_halves = self.swapped.split(d // 2, -1)
         self.query = self.qk[:, :H]
-        self.kv = self.written[:, H * d :].view(B, 2, H_kv, d).transpose(0, 1)
-        self.wide = like.new_empty(B, 2 * c.d_ff)
-        self.gate, self.up = self.wide.split(c.d_ff, 1)
+        self.kv = written[:, H * d :].view(B, 2, H_kv, d).transpose(0, 1)
 
         self.pads_B, self.mask_N1S = None, None
         if mask_BS is not None:
             self.pads_B = (1 - mask_BS).sum(1)
-            hidden_BS = torch.zeros_like(mask_BS, dtype=like.dtype).masked_fill(mask_BS == 0, -torch.inf)
+            hidden_BS = torch.zeros_like(mask_BS, dtype=self.norm.dtype).masked_fill(mask_BS == 0, -torch.inf)
             self.mask_N1S = hidden_BS.repeat_interleave(H_kv, 0)[:, None]
 
     def __call__(self, ids_B: Tensor) -> Tensor:
         """See the class."""
         now = self.cache.length
         self.mask_now = None if self.mask_N1S is None else self.mask_N1S[..., : now + 1]
-        of_layers = zip(self.weights.layers, *self._angles(now), *self._memory(now), strict=True)
+        of_layers = zip(self.layers, *self._angles(now), *self._memory(now), strict=True)
         x_BD = torch.embedding(self.decoder.embed_tokens.weight, ids_B)
         for layer, cos, sin, slot, keys, values in of_layers:
-            torch.mm(_over_norm(x_BD, self.floor_D), layer.project, out=self.written)
-            self._normalise_and_turn(cos, sin)
+            self._project(layer, _rms(x_BD, self.floor_D, layer.norm_in), cos, sin)
             slot.copy_(self.kv)
             x_BD = torch.addmm(x_BD, self._mix(keys, values), layer.out)
-            torch.mm(_over_norm(x_BD, self.floor_D), layer.widen, out=self.wide)
-            x_BD = torch.addmm(x_BD, F.silu(self.gate).mul_(self.up), layer.down)
+            y_BD = _rms(x_BD, self.floor_D, layer.norm_between)
+            hidden_BF = F.silu(torch.mm(y_BD, layer.gate)).mul_(torch.mm(y_BD, layer.up))
+            x_BD = torch.addmm(x_BD, hidden_BF, layer.down)
         for filled in self.cache.layers:
             filled.length = now + 1
-        return torch.mm(_over_norm(x_BD, self.floor_D).mul_(self.weights.norm), self.read_out)
+        return torch.mm(_rms(x_BD, self.floor_D, self.norm), self.read_out)
 
     def _angles(self, now: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """For each layer its gains times cosines and sines of the new position, (1 or B, H + H_kv, d)."""
         positions: slice | Tensor = slice(now, now + 1) if self.pads_B is None else now - self.pads_B
         cos, sin = self.decoder.cos[positions][:, None], self.decoder.sin[positions][:, None]
-        return (self.weights.gains * cos).unbind(), (self.weights.swapped_gains * sin).unbind()
+        return (self.gains * cos).unbind(), (self.swapped_gains * sin).unbind()
 
     def _memory(self, now: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
         """For each layer the new place (2, B, H_kv, d), all keys (B * H_kv, d, S) and all values (B * H_kv, S, d)."""
@@ -162,8 +151,11 @@ class LeanStep:
         slots = self.block[..., now, :].unbind(1)
         return slots, self.keys[:, :, filled].mT.unbind(), self.values[:, :, filled].unbind()
 
-    def _normalise_and_turn(self, cos: Tensor, sin: Tensor) -> None:
-        """Queries and keys of the new position, in place."""
+    def _project(self, layer: _Layer, x_BD: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Write query, key and value of the new position, normalised and turned, to where they are read."""
+        torch.mm(x_BD, layer.query, out=self.q_out)
+        torch.mm(x_BD, layer.key, out=self.k_out)
+        torch.mm(x_BD, layer.value, out=self.v_out)
         qk = self.qk
         self.swapped_halves[0].copy_(self.halves[1])
         self.swapped_halves[1].copy_(self.halves[0])
@@ -191,9 +183,9 @@ def _joined(cache: KVCache) -> Tensor:
     return block
 
 
-def _over_norm(x: Tensor, floor: Tensor) -> Tensor:
-    """x / hypot(|x|, `floor`) over the last axis: RMSNorm but for √D and the gain, where `floor` = √(Dε)."""
-    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+def _rms(x: Tensor, floor: Tensor, gain: Tensor) -> Tensor:
+    """x √D / hypot(|x|, `floor`) over the last axis, with `floor` = √(Dε); `gain` (D,) has √D in it already."""
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor) * gain
 
 
 def _qk_gain(attention: Attention, H: int, H_kv: int, d: int) -> Tensor:
@@ -205,15 +197,15 @@ def _qk_gain(attention: Attention, H: int, H_kv: int, d: int) -> Tensor:
 
 def _layer(block: Block) -> _Layer:
     attention, mlp = block.self_attn, block.mlp
+    root = math.sqrt(attention.q_proj.in_features)
     return _Layer(
-        _behind(block.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj),
+        block.input_layernorm.weight * root,
+        attention.q_proj.weight.mT,
+        attention.k_proj.weight.mT,
+        attention.v_proj.weight.mT,
         attention.o_proj.weight.mT,
-        _behind(block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
+        block.post_attention_layernorm.weight * root,
+        mlp.gate_proj.weight.mT,
+        mlp.up_proj.weight.mT,
         mlp.down_proj.weight.mT,
     )
-
-
-def _behind(norm: Any, *layers: nn.Linear) -> Tensor:
-    """The layers that read what `norm` gives as one matrix (in, out), its gain and √D in it."""
-    gain_D: Tensor = norm.weight * math.sqrt(len(norm.weight))
-    return torch.cat([layer.weight for layer in layers]).mul_(gain_D).mT

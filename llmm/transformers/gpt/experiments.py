@@ -4,7 +4,6 @@ The models are trained here, in seconds, on the standard library's own text, so 
 any machine; `llmm lens` looks into the pipeline's model with the same code.
 """
 
-import math
 import re
 import time
 from collections import Counter
@@ -54,8 +53,8 @@ def ladder_closed(figures: Path) -> Record:
         "largest_difference": max(differences),
         "at_most_1e_10": max(differences) <= 1e-10,
         "weights": spread([curve.weights for curve in curves]),
-        "order_exact_angles": _order([v.difference for v in variants["angles in float64"]]),
-        "order_float32": _order([v.difference for v in variants["torch in float32"]]),
+        "difference_exact_angles": spread([v.difference for v in variants["angles in float64"]]),
+        "difference_float32": spread([v.difference for v in variants["torch in float32"]]),
     }
     distances = {name: np.abs(np.subtract(v[0].own, v[0].torch)).tolist() for name, v in variants.items()}
     figure = plots.ladder_closed(curves, distances, figures / "ladder_closed.svg")
@@ -68,10 +67,10 @@ def ladder_closed(figures: Path) -> Record:
         seeds=SEEDS,
         ablation=round_metrics(
             [
-                {"changed": "tied, float64", "largest difference of the losses, about": _order(differences)},
-                {"changed": "untied", "largest difference of the losses, about": _order(untied)},
+                {"changed": "tied, float64", "largest difference of the losses": float(np.mean(differences))},
+                {"changed": "untied", "largest difference of the losses": float(np.mean(untied))},
                 *(
-                    {"changed": name, "largest difference of the losses, about": _order([v.difference for v in found])}
+                    {"changed": name, "largest difference of the losses": float(np.mean([v.difference for v in found]))}
                     for name, found in variants.items()
                 ),
             ]
@@ -81,7 +80,8 @@ def ladder_closed(figures: Path) -> Record:
         "and are never more than {largest_difference:.0e} apart; after the last step no weight differs by more than "
         "{weights[mean]:.0e} on average over the seeds.",
         negative="They are one only where the conventions are: angles worked out in float64 instead of float32 part "
-        "the curves by about {order_exact_angles:.0e}, float32 arithmetic in torch by {order_float32:.0e}.",
+        "the curves by {difference_exact_angles[mean]:.0e}, float32 arithmetic in torch by "
+        "{difference_float32[mean]:.0e}.",
     )
 
 
@@ -545,11 +545,6 @@ def _text_itself(model: GPT) -> dict[str, float]:
         "distinct": float(np.mean([_distinct(r) for r in after])),
         "nats": float(nats.mean()),
     }
-
-
-def _order(differences: Sequence[float]) -> float:
-    """The power of ten nearest to their mean: of roundings no more repeats on another processor."""
-    return float(10.0 ** round(math.log10(np.mean(differences))))
 
 
 def _ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
