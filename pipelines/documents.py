@@ -264,17 +264,49 @@ def call_forms_serving(_: Summary) -> str:
 
 def fewer_steps(_: Summary) -> str:
     """What runs of fine-tuning with fewer steps and other conversations give, on development tasks."""
+    return _calls_by_nats(read_json(paths.DATA / "experiments" / "fewer_steps.json")["runs"])
+
+
+def even_start(_: Summary) -> str:
+    """Short runs of fine-tuning whose factors begin otherwise or are moved otherwise, on development tasks."""
+    return _calls_by_nats(read_json(paths.DATA / "experiments" / "even_start.json")["starts"])
+
+
+def even_start_long(_: Summary) -> str:
+    """The same over the whole length."""
+    return _calls_by_nats(read_json(paths.DATA / "experiments" / "even_start.json")["long"])
+
+
+def even_start_whole(_: Summary) -> str:
+    """The same through the grammar and the search for the likeliest call: exact calls and right replies."""
+    suites = ("new_values", "new_phrasings", "two_calls", "no_tool", "replies")
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "even_start.json")["whole"]:
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {' | '.join(f'{run[suite]:.3f}' for suite in suites)} |")
+    columns = "fine-tuning | steps | new values | new phrasings | two questions | no tool | right replies to these"
+    return _table(columns, rows)
+
+
+def shorter_pretraining(_: Summary) -> str:
+    """What a pretraining of fewer steps leaves in bits per byte."""
+    found = read_json(paths.DATA / "experiments" / "even_start.json")["shorter_pretraining"]
+    rows = [
+        f"| {run['steps']} | {run['bits_per_byte']['val']:.3f} | {run['bits_per_byte']['test']:.3f} |"
+        for run in (found["default"], found)
+    ]
+    return _table("steps of pretraining | bits per byte, validation | test", rows)
+
+
+def _calls_by_nats(runs: Sequence[dict[str, Any]]) -> str:
     columns = (
-        "fine-tuning | steps | new values, nats a call | exact | new phrasings, nats | exact | two questions, exact | "
-        "no tool, exact"
+        "fine-tuning | steps | new values, nats a call | exact | new phrasings, nats | exact | two questions, nats | "
+        "exact | no tool, exact"
     )
     rows = []
-    for run in read_json(paths.DATA / "experiments" / "fewer_steps.json")["runs"]:
-        calls = " | ".join(
-            f"{run[suite]['nats']:.2f} | {run[suite]['exact']:.3f}" for suite in ("new_values", "new_phrasings")
-        )
-        alone = " | ".join(f"{run[suite]['exact']:.3f}" for suite in ("two_questions", "no_tool"))
-        rows.append(f"| {run['changed']} | {run['steps']:,} | {calls} | {alone} |")
+    for run in runs:
+        suites = ("new_values", "new_phrasings", "two_questions")
+        calls = " | ".join(f"{run[suite]['nats']:.2f} | {run[suite]['exact']:.3f}" for suite in suites)
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {calls} | {run['no_tool']['exact']:.3f} |")
     return _table(columns, rows)
 
 
@@ -672,6 +704,10 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-whole": call_forms_whole,
     "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
+    "even-start": even_start,
+    "even-start-long": even_start_long,
+    "even-start-whole": even_start_whole,
+    "shorter-pretraining": shorter_pretraining,
     "fewer-steps": fewer_steps,
     "fewer-steps-whole": fewer_steps_whole,
     "two-questions-known": two_questions_known,
