@@ -267,6 +267,42 @@ def fewer_steps(_: Summary) -> str:
     return _calls_by_nats(read_json(paths.DATA / "experiments" / "fewer_steps.json")["runs"])
 
 
+def answers_after_lookup(_: Summary) -> str:
+    """Right answers once an object has been looked up, by what was asked of it, on development tasks."""
+    asked = ("signature", "summary", "no description", "module", "not found")
+    rows, found = [], read_json(paths.DATA / "experiments" / "answers_after_lookup.json")
+    for run in found["runs"]:
+        for suite in ("known", "new"):
+            rates = " | ".join(f"{run[suite][kind]['right']:.2f}" for kind in asked)
+            rows.append(f"| {run['changed']} | {suite} | {rates} | {run['well_known']['right']:.2f} |")
+    tasks = found["runs"][0]
+    counts = ", ".join(f"{tasks['known'][kind]['tasks']}" for kind in asked)
+    return _table(
+        "fine-tuning | phrasings | signature | what it does | the same, of one without a description | module | "
+        "anything, of one that is not there | what twenty well-known ones do",
+        rows,
+        f"\nTasks in the columns: {counts}, {tasks['well_known']['tasks']}. Of {found['lookups_in_suites']} look-ups "
+        f"in `agent_eval`'s new values and new phrasings a description answers {found['of_them_descriptions']}.",
+    )
+
+
+def described_whole(_: Summary) -> str:
+    """Exact calls on development tasks before and after, through the grammar."""
+    return _exact_calls(read_json(paths.DATA / "experiments" / "answers_after_lookup.json")["calls"])
+
+
+def described_test(_: Summary) -> str:
+    """The same on the tasks to report on."""
+    suites = ("new_values", "new_phrasings", "multi_step", "hand_written", "no_tool")
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "answers_after_lookup.json")["test"]:
+        rates = " | ".join(f"{run[f'{suite}_exact']:.3f}, {run[f'{suite}_answer']:.3f}" for suite in suites)
+        rows.append(f"| {run['changed']} | {rates} |")
+    return _table(
+        "exact calls, right answers, test | new values | new phrasings | several calls | hand-written | no tool", rows
+    )
+
+
 def even_start(_: Summary) -> str:
     """Short runs of fine-tuning whose factors begin otherwise or are moved otherwise, on development tasks."""
     return _calls_by_nats(read_json(paths.DATA / "experiments" / "even_start.json")["starts"])
@@ -279,12 +315,7 @@ def even_start_long(_: Summary) -> str:
 
 def even_start_whole(_: Summary) -> str:
     """The same through the grammar and the search for the likeliest call: exact calls and right replies."""
-    suites = ("new_values", "new_phrasings", "two_calls", "no_tool", "replies")
-    rows = []
-    for run in read_json(paths.DATA / "experiments" / "even_start.json")["whole"]:
-        rows.append(f"| {run['changed']} | {run['steps']:,} | {' | '.join(f'{run[suite]:.3f}' for suite in suites)} |")
-    columns = "fine-tuning | steps | new values | new phrasings | two questions | no tool | right replies to these"
-    return _table(columns, rows)
+    return _exact_calls(read_json(paths.DATA / "experiments" / "even_start.json")["whole"])
 
 
 def shorter_pretraining(_: Summary) -> str:
@@ -295,6 +326,16 @@ def shorter_pretraining(_: Summary) -> str:
         for run in (found["default"], found)
     ]
     return _table("steps of pretraining | bits per byte, validation | test", rows)
+
+
+def _exact_calls(runs: Sequence[dict[str, Any]]) -> str:
+    suites = ("new_values", "new_phrasings", "two_calls", "no_tool", "replies")
+    rows = []
+    for run in runs:
+        rates = " | ".join(f"{run[suite]:.3f}" for suite in suites)
+        rows.append(f"| {run['changed']} | {run['steps']:,} | {rates} |")
+    columns = "fine-tuning | steps | new values | new phrasings | two questions | no tool | right replies to these"
+    return _table(columns, rows)
 
 
 def _calls_by_nats(runs: Sequence[dict[str, Any]]) -> str:
@@ -704,6 +745,9 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-whole": call_forms_whole,
     "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
+    "answers-after-lookup": answers_after_lookup,
+    "described-test": described_test,
+    "described-whole": described_whole,
     "even-start": even_start,
     "even-start-long": even_start_long,
     "even-start-whole": even_start_whole,
