@@ -50,6 +50,7 @@ _SUITES = {
     "new_phrasings": "new phrasings",
     "no_tool": "no call needed",
     "multi_step": "two calls or a follow-up",
+    "descriptions": "what an object does",
     "hand_written": "hand-written tasks",
 }
 _SYSTEMS = {"regex_router": "regex router", "no_tools": "model without tools", "random_weights": "random weights"}

@@ -1,20 +1,24 @@
 """The evaluation's figures and report, and the model behind langchain's agent."""
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
+from agents.tool_agent import evaluation
 from agents.tool_agent.chat_model import ToolChatModel, create_limited_agent, langchain_tools, to_conversation
 from agents.tool_agent.evaluation import SUITES, SYSTEMS, AgentEvaluation, measure
 from agents.tool_agent.policy import ModelPolicy, Turn
-from agents.tool_agent.tasks import Call, Task
+from agents.tool_agent.tasks import Call, Maker, Task
 from agents.tool_agent.trace import Step, Trace
+from agents.tool_agent.values import collect_values
 from llmm.errors import UserError
 from llmm.params import load_params
 from llmm.training.lora.chat import Conversation, Message, call_text
-from tests.tiny_agent import codec, gpt, toolbox
+from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, gpt, toolbox
 
 CALL = Call("calculator", {"expression": "12*7"})
 TASK = Task("what is 12 times 7?", (CALL,))
@@ -75,12 +79,26 @@ def test_report_has_rates_intervals_and_a_figure(tmp_path: Path) -> None:
     assert list(some.metrics["suites"]) == ["new_values"]
 
 
-def test_batches_cover_all_suites_without_loading_a_model() -> None:
+def test_batches_cover_all_suites_without_loading_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     params = load_params()
+    monkeypatch.setattr(evaluation, "load_objects", lambda folder: 20 * OBJECTS)
     batches = AgentEvaluation(params).batches()
     assert {batch.suite for batch in batches} == set(SUITES)
-    assert sum(len(batch) for batch in batches) == 4 * params.agent_eval.tasks + 60
+    assert sum(len(batch) for batch in batches) == 5 * params.agent_eval.tasks + 60
     assert max(len(batch) for batch in batches) <= 50
+
+
+def test_where_no_object_says_what_it_does_none_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = [replace(item, summary="") if item.split == "test" else item for item in 20 * OBJECTS]
+    monkeypatch.setattr(evaluation, "load_objects", lambda folder: silent)
+    assert {batch.suite for batch in AgentEvaluation(load_params()).batches()} == set(SUITES) - {"descriptions"}
+
+
+def test_what_an_object_does_is_asked_of_those_that_say_it() -> None:
+    maker, tools = Maker("TEST", collect_values(DOCUMENTS, OBJECTS, OBJECTS), "TEST"), toolbox()
+    for seed in range(20):
+        task = maker.described(random.Random(seed), tools)
+        assert task.calls[0].kind == "summary" and "Its docstring says: Parse a " in task.expected_answer(tools)
 
 
 class ScriptedPolicy(ModelPolicy):

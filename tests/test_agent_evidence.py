@@ -6,17 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.evaluation import hand_written
 from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.phrasings.tables import Split
-from agents.tool_agent.tasks import Maker, Task
+from agents.tool_agent.tasks import Maker, Task, conversation
+from agents.tool_agent.tools import Passage
 from agents.tool_agent.values import collect_values, spelled
 from llmm.training.lora.chat import Message, call_text
 from llmm.training.lora.spaced import SpacedCodec
-from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
+from tests.tiny_agent import DOCUMENTS, OBJECTS, codec
 
-GRAMMARS = [CallGrammar(one, list(toolbox().tools.values())) for one in (codec(), SpacedCodec(codec().tokenizer))]
+TOOLS = assistant_toolbox(lambda query, k: [Passage("jay", "Parse a JSON document.")][:k], OBJECTS)
+GRAMMARS = [CallGrammar(one, list(TOOLS.tools.values())) for one in (codec(), SpacedCodec(codec().tokenizer))]
 VALUES = collect_values(DOCUMENTS, [item for item in OBJECTS if item.split == "train"], OBJECTS)
 
 
@@ -57,10 +60,68 @@ def test_nor_is_that_of_a_hand_written_task_or_of_a_second_question() -> None:
     for task in hand_written():
         for call in task.calls:
             assert allowed(call.text, Message("user", task.prompt)), (task.prompt, call.text)
-    tools, rng = toolbox(), random.Random(0)
+    rng = random.Random(0)
     for _ in range(40):
-        task = Maker("TRAIN", VALUES, "TRAIN").follow_up(rng, tools)
+        task = Maker("TRAIN", VALUES, "TRAIN").follow_up(rng, TOOLS)
         assert allowed(task.calls[0].text, *task.history, Message("user", task.prompt)), task
+
+
+@pytest.mark.parametrize("phrasings", ["TRAIN", "DEV", "TEST"])
+@pytest.mark.parametrize("kind", ["calculator", "python", "search_docs", "signature", "two_in_one", "follow_up"])
+def test_nor_is_the_right_answer(kind: str, phrasings: Split) -> None:
+    maker, rng = Maker(phrasings, VALUES, "TRAIN"), random.Random(0)
+    for _ in range(20):
+        task: Task = maker.follow_up(rng, TOOLS) if kind == "follow_up" else getattr(maker, kind)(rng)
+        *before, answer = conversation(task, TOOLS)
+        for grammar in GRAMMARS:
+            assert grammar.codec.turn(answer) in (grammar.answers(before) or []), task
+
+
+def answers(*said: tuple[str, str] | str) -> set[str] | None:
+    """What may be answered after (tool, result) pairs; a tool alone is a call without a result."""
+    turns = [Message("user", "12*7?"), Message("tool_call", call_text("calculator", {"expression": "12*7"}))]
+    turns += [Message("tool_result", "84"), Message("assistant", "The answer is 84."), Message("user", "and now?")]
+    for one in said:
+        name, result = (one, None) if isinstance(one, str) else one
+        turns.append(Message("tool_call", call_text(name, {}) if name.isidentifier() else name))
+        turns += [] if result is None else [Message("tool_result", result)]
+    found = {grammar.codec.read_turn(turn) for grammar in GRAMMARS for turn in grammar.answers(turns) or []}
+    return {turn.text for turn in found if turn} or None
+
+
+def test_an_answer_is_of_the_results_to_the_last_question_and_of_all_of_them() -> None:
+    assert answers(("calculator", "12")) == {"The answer is 12."}
+    assert answers(("python", "error: no time"), ("calculator", "1")) == {
+        "The program failed: no time. The answer is 1."
+    }
+    look_up = ("signature", "loads(s)\nmodule json\n")
+    assert answers(look_up) == {"Its signature is loads(s)", "It is in the module json.", "It has no docstring."}
+    assert len(answers(look_up, look_up) or ()) == 9
+
+
+def test_a_long_value_is_cut_so_that_the_turn_can_end() -> None:
+    (said,) = answers(("python", str(2**1000))) or ()
+    assert said.startswith("The result is 10715086071862673") and said.endswith("….") and len(said) < 165
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        ["signature"],  # no result yet
+        ["calculator", ("calculator", "3")],  # two calls at once, as langchain's models make them
+        [("list_files", "a.txt")],
+        [("calculator", "3"), ("list_files", "a.txt")],
+        [("no call {", "3")],
+        [("search_docs", '{\n "hits": []}')],  # of somebody else's tool of that name
+        [("search_docs", "")],
+        [("signature", "a\nb\nc\nd")],
+        [("signature", "a\nmodule b\nc\nd")],
+        10 * [("signature", "a\nmodule b\nc")],
+    ],
+)
+def test_else_any_text_may_be_answered(said: list[tuple[str, str] | str]) -> None:
+    assert answers(*said) is None
 
 
 def test_what_was_not_said_cannot_be_written() -> None:

@@ -193,7 +193,7 @@ def test_random_weights_are_the_same_every_time() -> None:
         (
             "What is the signature of jay.dumps?",
             call_text("signature", {"name": "jay.dumps"}),
-            "dumps(s, *, strict=True)",
+            "Its signature is dumps(s, *, strict=True)",
         ),
         ("sort 3, 1, 2", call_text("python", {"code": "sorted([3,1,2])"}), "The result is [1, 2, 3]."),
         (

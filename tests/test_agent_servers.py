@@ -30,7 +30,7 @@ from agents.tool_agent.tools import Tool, Toolbox
 from llmm import cli
 from llmm.errors import UserError
 from llmm.training.lora.chat import Conversation, Message, call_text
-from tests.tiny_agent import OBJECTS, codec, gpt, toolbox
+from tests.tiny_agent import codec, gpt, toolbox
 from tests.toy_mcp_server import INJECTED
 
 ROOT = Path(__file__).parents[1]
@@ -673,8 +673,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     tools = toolbox()
     agent = Agent(ModelPolicy(gpt(), codec(), list(tools.tools.values())), tools)
     monkeypatch.setattr(extended, "load_agent", lambda: agent)
-    monkeypatch.setattr(extended, "load_search", lambda: lambda query, k: [])
-    monkeypatch.setattr(extended, "load_objects", lambda folder: OBJECTS)
+    monkeypatch.setattr(extended, "load_toolbox", toolbox)
     monkeypatch.delenv("LLMM_API_KEY", raising=False)
     monkeypatch.chdir(ROOT)
     return lambda *words, **more: CliRunner().invoke(cli.llmm, ["agent", *words], **more)

@@ -18,6 +18,7 @@ from scipy.stats import binom
 
 from agents.tool_agent import checks, likeliest, small_agent
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
+from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.beam_search import beam_search
 from agents.tool_agent.constrained import (
     Chain,
@@ -145,6 +146,29 @@ def test_a_word_is_copied_token_by_token():
         copied = made.text_ids(" json files")
         assert any(question[i : i + len(copied)] == copied for i in range(len(question)))
         assert (written[-1 - len(copied) : -1] == copied) == same
+
+
+def test_an_answer_is_one_of_those_that_the_results_give():
+    """Every token is asked for after every beginning: it may come where an answer goes on with it (2.5)."""
+    tools = assistant_toolbox(None, tiny_agent.OBJECTS)
+    asked = [("signature", {"name": "jay.dumps"}), ("calculator", {"expression": "12*7"})]
+    calls = [Message("tool_call", call_text(name, arguments)) for name, arguments in asked]
+    before = [Message("user", "dumps, and 12 times 7?")]
+    for call in calls:
+        before += [call, Message("tool_result", tools.call(call.text).text)]
+    grammar = CallGrammar(SpacedCodec(tiny_agent.tokenizer()), list(tools.tools.values()))
+    said = (
+        "Its signature is dumps(s, *, strict=True)",
+        "Its docstring says: Parse a jay text.",
+        "It is in the module jay.",
+    )
+    answers = [tuple(grammar.codec.turn(Message("assistant", f"{one} The answer is 84."))) for one in said]
+    free = torch.zeros(1, grammar.codec.vocab_size)
+    for beginning in {answer[:i] for answer in answers for i in range(1, len(answer))}:
+        allowed = grammar.processor([before])([0], [list(beginning)], free)[0] == 0
+        for v in range(grammar.codec.vocab_size):
+            longer = (*beginning, v)
+            assert bool(allowed[v]) == any(answer[: len(longer)] == longer for answer in answers)
 
 
 def _is_path(masks, text):

@@ -46,6 +46,7 @@ _SUITES = {
     "new_values": "known phrasings, new values",
     "new_phrasings": "new phrasings",
     "multi_step": "two calls or a follow-up",
+    "descriptions": "what an object does, half of it in new phrasings",
     "no_tool": "no call needed",
     "hand_written": "hand-written",
 }

@@ -4,13 +4,15 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.likeliest import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy, ReplayPolicy
-from agents.tool_agent.tools import Passage, Search, Toolbox, make_toolbox
+from agents.tool_agent.tools import Passage, Search, Toolbox
 from agents.tool_agent.trace import Trace
 from llmm import paths
-from llmm.corpus import load_objects
+from llmm.corpus import SPLITS, load_documents, load_objects
+from llmm.corpus.stdlib import dotted_name
 from llmm.lineage import Artifact, open_artifact
 from llmm.training.lora.adapter import load_tuned
 from llmm.training.lora.spaced import load_codec
@@ -48,11 +50,22 @@ def replay(trace: Trace, tools: Toolbox, limits: Limits | None = None) -> Trace:
 def load_agent(data: Path = paths.DATA) -> Agent:
     """The tuned model, its tokenizer, the index and the documented objects under `data`."""
     tokenizer = data / paths.TOKENIZER.name
-    corpus = data / paths.CORPUS.name
     model, _ = load_tuned(data / paths.ADAPTER.name, data / paths.MODEL.name, tokenizer)
-    tools = make_toolbox(load_search(data), load_objects(corpus))
+    tools = load_toolbox(data)
     codec = load_codec(tokenizer)
     return Agent(ModelPolicy(model, codec, list(tools.tools.values()), beams=BEAMS), tools)
+
+
+def load_toolbox(data: Path = paths.DATA) -> Toolbox:
+    """The four tools over the index and the documented objects under `data`."""
+    corpus = data / paths.CORPUS.name
+    return assistant_toolbox(load_search(data), load_objects(corpus), functools.partial(_module_texts, corpus))
+
+
+def _module_texts(corpus: Path) -> dict[str, str]:
+    """The source of each module by its dotted name, and any other document by its id."""
+    documents = (document for split in SPLITS for document in load_documents(corpus, split))
+    return {dotted_name(one.id) if one.id.endswith(".py") else one.id: one.text for one in documents}
 
 
 def load_search(data: Path = paths.DATA) -> Search:

@@ -25,6 +25,7 @@ from scipy.stats import binom
 from agents.tool_agent import small_agent
 from agents.tool_agent.agent import replay
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
+from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.beam_search import beam_search
 from agents.tool_agent.calculator import CalculationError, calculate
 from agents.tool_agent.constrained import (
@@ -392,6 +393,59 @@ def calls_in_words_faults() -> int:
         faults += found[0] != found[1]
         allowed.append(found[0])
     return faults if 0 < sum(allowed) < len(allowed) else 1000
+
+
+# what tools have said since the user spoke last -> what may be answered; None: anything
+_OBJECT = "dumps(obj, *, indent=None)\nmodule json\nSerialize obj."
+_OF_OBJECT = (
+    "Its signature is dumps(obj, *, indent=None)",
+    "Its docstring says: Serialize obj.",
+    "It is in the module json.",
+)
+_ANSWERS: list[tuple[list[tuple[str, str]], tuple[str, ...] | None]] = [
+    ([("calculator", "84")], ("The answer is 84.",)),
+    ([("python", "error: no time")], ("The program failed: no time.",)),
+    ([("search_docs", "[1] json: Write it.\n[2] csv: Read it.")], ("json: Write it.",)),
+    ([("signature", _OBJECT)], _OF_OBJECT),
+    ([("signature", "error: dump not found")], ("I cannot look that up: dump not found.",)),
+    ([("signature", _OBJECT), ("calculator", "84")], tuple(f"{said} The answer is 84." for said in _OF_OBJECT)),
+    ([("signature", "a result of somebody else")], None),
+    ([("calculator", "84"), ("foreign", "7")], None),
+    ([], None),
+]
+
+
+def answer_faults() -> int:
+    """Answers of random weights that no result gives, and tokens of right answers, or of free ones, that are masked."""
+    earlier = [Message("user", "7*7"), Message("tool_call", call_text("calculator", {"expression": "7*7"}))]
+    earlier += [Message("tool_result", "49"), Message("assistant", "The answer is 49."), Message("user", "and 12*7?")]
+    faults = 0
+    for codec in (small_agent.codec(), SpacedCodec(small_agent.codec().tokenizer)):
+        grammar = CallGrammar(codec, list(assistant_toolbox(None, []).tools.values()))
+        for results, answers in _ANSWERS:
+            before = list(earlier)
+            for tool, said in results:
+                before += [Message("tool_call", call_text(tool, {})), Message("tool_result", said)]
+            if answers is None:
+                free = {*range(codec.vocab_size)} - {*codec.special_ids} | {codec.end}
+                faults += _allowed(grammar, before, [codec.role_ids["assistant"]]) != free
+                continue
+            for answer in answers:
+                turn = codec.turn(Message("assistant", answer))
+                faults += sum(turn[i] not in _allowed(grammar, before, turn[:i]) for i in range(len(turn)))
+            for seed in range(8):
+                rng, turn = random.Random(seed), [codec.role_ids["assistant"]]
+                while turn[-1] != codec.end and len(turn) < 200:
+                    turn.append(rng.choice(sorted(_allowed(grammar, before, turn))))
+                written = codec.read_turn(turn)
+                faults += written is None or written.text not in answers
+    return faults
+
+
+def _allowed(grammar: CallGrammar, before: Conversation, turn: list[int]) -> set[int]:
+    """The tokens that may come after the beginning of a turn."""
+    logits = grammar.processor([before])([0], [turn], torch.zeros(1, grammar.codec.vocab_size))
+    return set(torch.nonzero(logits[0] > -torch.inf)[:, 0].tolist())
 
 
 def certain_but_beaten() -> int:

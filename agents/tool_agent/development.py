@@ -9,12 +9,11 @@ import argparse
 import json
 import random
 
-from agents.tool_agent.agent import load_search
+from agents.tool_agent.agent import load_toolbox
 from agents.tool_agent.likeliest import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tasks import Maker, Task
-from agents.tool_agent.tools import make_toolbox
 from agents.tool_agent.values import collect_values
 from llmm import paths
 from llmm.corpus import load_documents, load_objects
@@ -30,7 +29,7 @@ def development_rates(tasks: int, show: int, beams: int = BEAMS) -> dict[str, di
     params = load_params()
     objects = load_objects(paths.CORPUS)
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
-    toolbox = make_toolbox(load_search(), objects)
+    toolbox = load_toolbox()
     codec = load_codec(paths.TOKENIZER)
     policy = ModelPolicy(model, codec, list(toolbox.tools.values()), beams=beams)
     of_split = [item for item in objects if item.split == "val"]

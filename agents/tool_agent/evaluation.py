@@ -1,4 +1,4 @@
-"""The agent's evaluation: five suites of tasks, four systems, strict matches, an interval with every rate."""
+"""The agent's evaluation: six suites of tasks, four systems, strict matches, an interval with every rate."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.phrasings.tables import Split
 from agents.tool_agent.policy import ModelPolicy, Policy
 from agents.tool_agent.tasks import Call, Maker, Task, normal_space
-from agents.tool_agent.tools import Toolbox, make_toolbox
+from agents.tool_agent.tools import Toolbox
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.values import Values, collect_values
 from llmm import paths
@@ -29,9 +29,10 @@ from llmm.training.lora.spaced import load_codec
 
 HAND_WRITTEN = paths.EVALS / "agent_tasks.jsonl"
 BATCH = 50
-SUITES = ("new_values", "new_phrasings", "no_tool", "multi_step", "hand_written")
+SUITES = ("new_values", "new_phrasings", "no_tool", "multi_step", "descriptions", "hand_written")
 SYSTEMS = ("agent", "regex_router", "no_tools", "random_weights")
 MEASURES = ("tool", "exact", "executed", "answer")
+_DESCRIBED = 20  # objects at least, to draw "descriptions" from
 _NOISE = Limits(steps=1, turn_tokens=64, seconds=600)  # random weights need not write much to be seen to know nothing
 _KINDS = ("calculator", "python", "search_docs", "signature")
 
@@ -49,9 +50,12 @@ class AgentEvaluation:
     name: str = "agent_eval"
 
     def batches(self) -> list[Batch]:
-        """All suites, `agent_eval.tasks` tasks each; the hand-written one has as many as there are."""
+        """All suites, `agent_eval.tasks` tasks each; the hand-written one has as many as there are, and "descriptions",
+        what objects do, none where hardly any object of the test split says it."""
         sizes = dict.fromkeys(SUITES, self.params.agent_eval.tasks)
         sizes["hand_written"] = len(hand_written())
+        if sum(item.split == "test" and bool(item.summary) for item in load_objects(paths.CORPUS)) < _DESCRIBED:
+            sizes["descriptions"] = 0
         return [batch for suite in SUITES for batch in batches_of(suite, sizes[suite], BATCH)]
 
     def run(self, batch: Batch) -> list[Row]:
@@ -159,6 +163,8 @@ class _World:
             return getattr(self._maker("TEST"), _KINDS[number % 4])(rng)
         if suite == "no_tool":
             return self._maker("TEST").chat(rng)
+        if suite == "descriptions":
+            return self._maker("TEST" if number % 2 else "TRAIN").described(rng, self.toolbox)
         maker = self._maker("TRAIN")
         return maker.two_in_one(rng) if number % 2 else maker.follow_up(rng, self.toolbox)
 
@@ -168,12 +174,12 @@ class _World:
 
 @functools.lru_cache(maxsize=1)
 def _world(seed: int) -> _World:
-    from agents.tool_agent.agent import load_search
+    from agents.tool_agent.agent import load_toolbox
 
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
     codec = load_codec(paths.TOKENIZER)
     objects = load_objects(paths.CORPUS)
-    toolbox = make_toolbox(load_search(), objects)
+    toolbox = load_toolbox()
     tools = list(toolbox.tools.values())
     values = collect_values(
         load_documents(paths.CORPUS, "test"), [item for item in objects if item.split == "test"], objects

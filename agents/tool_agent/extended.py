@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.tool_agent.agent import load_agent, load_search
+from agents.tool_agent.agent import load_agent, load_toolbox
 from agents.tool_agent.approval import GuardedToolbox
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.mcp_tools import McpServer, McpTool
 from agents.tool_agent.policy import Policy
 from agents.tool_agent.server_policy import SERVER_LIMITS, ServerPolicy
-from agents.tool_agent.tools import Tool, Toolbox, make_toolbox, one_line
+from agents.tool_agent.tools import Tool, Toolbox, one_line
 from agents.tool_agent.trace import Trace
-from llmm import paths
-from llmm.corpus import load_objects
 from llmm.errors import UserError
 from llmm.training.lora.chat import ChatCodec
 
@@ -62,7 +60,7 @@ def run_extended(
             check_grammar((tool for tool in tools.tools.values() if isinstance(tool, McpTool)), agent.policy.codec)
             policy = agent.policy.with_tools(list(tools.tools.values()))
         else:
-            tools = with_servers(make_toolbox(load_search(), load_objects(paths.CORPUS)), servers)
+            tools = with_servers(load_toolbox(), servers)
             policy = ServerPolicy(server.base_url, server.model, list(tools.tools.values()), server.key)
         limits = OWN_LIMITS if server is None else SERVER_LIMITS
         return run_tasks([(task, ())], policy, GuardedToolbox(tools, effects_of(tools, trust), ask), limits)[0]

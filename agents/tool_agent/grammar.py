@@ -1,9 +1,11 @@
-"""What the model may write: first a role, then free text or exactly one valid call; everything else is masked out.
+"""What the model may write: first a role, then an answer or exactly one valid call; everything else is masked out.
 
 After `<|tool_call|>` a grammar compiled by llguidance from the tools' JSON schemas allows one compact object
 `{"name":...,"arguments":{...}}`, or the same in words where the codec writes calls so (calls.py), and then `<|end|>`.
-Its strings are made of what the conversation says (evidence.py). After `<|assistant|>` any text without special tokens
-goes. So every finished call fits its schema, whatever the weights: validity is no measure of the model.
+Its strings are made of what the conversation says (evidence.py). So every finished call fits its schema, whatever the
+weights: validity is no measure of the model. After `<|assistant|>` any text without special tokens goes. Only where
+tools were called whose results answer in few ways (answers.py) it is one of these: the model chooses what was asked
+for, and nothing is retold.
 """
 
 import json
@@ -18,10 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.tool_agent.answers import possible_answers
+from agents.tool_agent.assistant_tools import AnsweringTool
 from agents.tool_agent.evidence import pattern_of
 from agents.tool_agent.tools import Tool
+from agents.tool_agent.trace import called_tool
 from llmm.training.lora.calls import PROGRAM, in_words
-from llmm.training.lora.chat import ChatCodec, Conversation, as_read
+from llmm.training.lora.chat import ChatCodec, Conversation, Message, as_read
 from llmm.training.lora.spaced import space_of
 
 _COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
@@ -34,6 +39,7 @@ class CallGrammar:
         self.codec = codec
         self.calls = bool(tools)  # whether a turn may be a call
         self._arguments = {tool.name: tool.schema()["properties"] for tool in tools}
+        self._answers = {tool.name: tool.answers for tool in tools if isinstance(tool, AnsweringTool)}
         self.tokenizer = llguidance.LLTokenizer(codec.tokenizer.to_str(), n_vocab=codec.vocab_size, eos_token=codec.end)
         free = torch.zeros(codec.vocab_size)
         free[[index for index in codec.special_ids if index != codec.end]] = -torch.inf
@@ -53,6 +59,25 @@ class CallGrammar:
         grammar = _in_words(self._arguments, read, space) if space else _as_json(self._arguments, read)
         return llguidance.LLMatcher(self.tokenizer, grammar)
 
+    def answers(self, conversation: Conversation) -> list[list[int]] | None:
+        """The turns that answer from the results since the user spoke last; None where any text may: nothing was
+        called, or a tool whose results are not known here."""
+        asked = max((i for i, message in enumerate(conversation) if message.role == "user"), default=-1)
+        turns = conversation[asked + 1 :]
+        results = []
+        for call, result in zip(turns[::2], turns[1::2], strict=False):
+            kinds = self._answers.get(called_tool(call.text)) if call.role == "tool_call" else None
+            if result.role != "tool_result" or not kinds:
+                return None
+            results.append((kinds, result.text))
+        if not results:
+            return None
+        try:
+            texts = possible_answers(results)
+        except ValueError:  # somebody else's result, or far too many
+            return None
+        return [self.codec.turn(Message("assistant", text)) for text in texts]
+
 
 class GrammarMasks:
     """A logits processor: follows what each row has written and forbids what may not come next."""
@@ -61,6 +86,7 @@ class GrammarMasks:
         self._of, self._conversations = grammar, conversations
         self._matchers: dict[int, llguidance.LLMatcher] = {}
         self._consumed: dict[int, int] = {}
+        self._answers: dict[int, list[list[int]] | None] = {}
         self._bits = masks.allocate_token_bitmask(1, grammar.codec.vocab_size)
         self._building = threading.Lock()
 
@@ -83,10 +109,23 @@ class GrammarMasks:
             elif written[-1] == codec.end:
                 continue  # the row has stopped; whatever comes is thrown away
             elif written[0] == codec.role_ids["assistant"]:
-                logits[position] += self._of.free
+                self._mask_answer(row, written, logits[position])
             else:
                 self._mask_call(row, written, logits[position : position + 1])
         return logits
+
+    def _mask_answer(self, row: int, written: list[int], logits_V: Tensor) -> None:
+        if row not in self._answers:
+            self._answers[row] = self._of.answers(self._conversations[row])
+        answers = self._answers[row]
+        if answers is None:
+            logits_V += self._of.free
+            return
+        begun = len(written)
+        may_come = sorted({turn[begun] for turn in answers if turn[:begun] == written})
+        kept = logits_V[may_come]
+        logits_V.fill_(-torch.inf)
+        logits_V[may_come] = kept
 
     def _mask_call(self, row: int, written: list[int], logits_1V: Tensor) -> None:
         matcher = self.prepare(row)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agents.tool_agent import values as v
-from agents.tool_agent.answers import Kind, final_answer
+from agents.tool_agent.answers import TOOL_OF, Kind, final_answer
 from agents.tool_agent.phrasings.tables import Split, held_out_skeletons, table, two_questions
 from agents.tool_agent.templates import choose, expand, fill, perturb, skeleton, slots_of, vary
 from agents.tool_agent.tools import Toolbox
@@ -18,15 +18,8 @@ from llmm.training.lora.truecase import truecased
 
 _SEARCH = re.compile(r"\b(search|docs|documentation|documented|manual|pages?)\b")
 PLAN = "plan"  # the system turn that asks for the parts of a message and not for an answer
+_TRIES = 60  # to draw what an object does, of one that says so: one look-up in eight is
 BETWEEN_PARTS = "\n\n"  # a part may be a program of several lines
-_TOOL_OF: dict[Kind, str] = {
-    "calculator": "calculator",
-    "python": "python",
-    "search_docs": "search_docs",
-    "signature": "signature",
-    "summary": "signature",
-    "module": "signature",
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Call:
     @property
     def tool(self) -> str:
         """Name of the tool."""
-        return _TOOL_OF[self.kind]
+        return TOOL_OF[self.kind]
 
     @property
     def text(self) -> str:
@@ -117,6 +110,16 @@ class Maker:
         return self._made(
             rng, {"{name}": ways[kind]}, kind, "name", lambda rng, _: _same(name=v.name(rng, self.values))
         )
+
+    def described(self, rng: random.Random, toolbox: Toolbox) -> Task:
+        """What an object does, of one that says so; where none is found, anything that is asked of an object."""
+        for _ in range(_TRIES if self.values.names else 1):
+            task = self.signature(rng)
+            if task.calls[0].kind == "summary":
+                result = toolbox.call(task.calls[0].text)
+                if result.ok and not result.text.endswith("\n"):
+                    break
+        return task
 
     def chat(self, rng: random.Random) -> Task:
         """What needs no tool: small talk, and what no tool can do."""

@@ -14,6 +14,14 @@ from llmm.training.lora.chat import Message
 Stop = Literal["answer", "steps", "tokens", "time", "context", "loop", "unfinished"]
 
 
+def called_tool(call: str) -> str:
+    """The name of the tool that a call asks for, "" where it is no call."""
+    try:
+        return str(json.loads(call)["name"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return ""
+
+
 @dataclass(frozen=True)
 class Step:
     """One turn of the model and, for a call, what the tool said. `text` is the turn as the model wrote it."""
@@ -27,10 +35,7 @@ class Step:
     @property
     def tool(self) -> str:
         """Name of the tool called, "" for none."""
-        try:
-            return str(json.loads(self.text)["name"]) if self.role == "tool_call" else ""
-        except (ValueError, KeyError, TypeError):
-            return ""
+        return called_tool(self.text) if self.role == "tool_call" else ""
 
 
 @dataclass
