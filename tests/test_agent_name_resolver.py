@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
@@ -169,9 +170,10 @@ def test_the_tool_looks_an_object_up_by_the_names_that_it_is_used_by() -> None:
 
     def texts() -> dict[str, str]:
         read.append("once")
-        return {"jay": "from zed import unpack as open_up\n", "zed": ""}
+        return {"jay": "from zed import unpack as open_up\n", "zed": "class Sub(Base): ...\n"}
 
-    tools = assistant_toolbox(None, OBJECTS, texts)
+    made = [replace(OBJECTS[0], qualname=name) for name in ("zed.Base", "zed.Base.kept", "zed.Sub", "zed.Sub.own")]
+    tools = assistant_toolbox(None, [*OBJECTS, *made], texts)
 
     def asked(name: str) -> str:
         return tools.call(call_text("signature", {"name": name})).text
@@ -179,5 +181,7 @@ def test_the_tool_looks_an_object_up_by_the_names_that_it_is_used_by() -> None:
     assert asked("jay.loads") == "loads(s, *, strict=True)\nmodule jay\nParse a jay text."
     assert read == []  # no source is read for a name that is known
     assert asked("jay.open_up") == asked("zed.unpack") == asked("unpack")
-    assert asked("jay.open") == "error: jay.open not found"
+    assert asked("Sub.kept") == asked("zed.Sub.kept") == asked("zed.Base.kept") == asked("Base.kept")
+    for nothing in ("jay.open", "Sub.lost", "loads.kept", "Nobody.kept"):
+        assert asked(nothing) == f"error: {nothing} not found"
     assert read == ["once"]
