@@ -291,6 +291,11 @@ def described_whole(_: Summary) -> str:
     return _exact_calls(read_json(paths.DATA / "experiments" / "answers_after_lookup.json")["calls"])
 
 
+def described_forced(_: Summary) -> str:
+    """First calls of every fine-tuning that was tried, by teacher forcing."""
+    return _calls_by_nats(read_json(paths.DATA / "experiments" / "answers_after_lookup.json")["teacher_forced"])
+
+
 def described_test(_: Summary) -> str:
     """The same on the tasks to report on."""
     suites = ("new_values", "new_phrasings", "multi_step", "hand_written", "no_tool")
@@ -746,6 +751,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "call-forms-besides": call_forms_besides,
     "call-forms-serving": call_forms_serving,
     "answers-after-lookup": answers_after_lookup,
+    "described-forced": described_forced,
     "described-test": described_test,
     "described-whole": described_whole,
     "even-start": even_start,
