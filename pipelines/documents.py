@@ -155,6 +155,21 @@ def beams(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def left_out(_: Summary) -> str:
+    """Exact calls on development tasks by what a call pays for a number that it leaves out."""
+    shown = [(suite, "all") for suite in ("new_values", "new_phrasings", "two_calls", "no_tool")]
+    shown += [(suite, kind) for suite in ("new_values", "new_phrasings") for kind in ("calculator", "python")]
+    rows = [
+        f"| {run['nats']:g} | {' | '.join(f'{run[suite][kind]:.3f}' for suite, kind in shown)} |"
+        for run in read_json(paths.DATA / "experiments" / "left_out.json")
+    ]
+    columns = (
+        "nats a number | new values | new phrasings | two questions | no tool | calculations, new values | programs | "
+        "calculations, new phrasings | programs"
+    )
+    return _table(columns, rows)
+
+
 def serve_beams(_: Summary) -> str:
     """What the search for the likeliest call costs a server, by how many ask at once."""
     rows = []
@@ -544,20 +559,30 @@ def team(_: Summary) -> str:
 
 def serve(_: Summary) -> str:
     """The server under load: many rows beside one answer at a time, by how many ask at once."""
-    found = read_json(paths.DATA / "experiments" / "serve.json")
+    return _serve("serve.json")
+
+
+def serve_json_calls(_: Summary) -> str:
+    """The same with an earlier adapter, whose calls were JSON, and answers written to their end."""
+    return _serve("serve_json_calls.json")
+
+
+def _serve(name: str) -> str:
+    found = read_json(paths.DATA / "experiments" / name)
     columns = (
-        "ask at once | tokens/s, batched | one at a time | ratio | seconds to the end, batched, p50 | p95 | "
-        "one at a time, p50 | p95 | seconds to the first text, batched, p50 | p95"
+        "ask at once | answers/s, batched | one at a time | ratio | tokens of an answer and its calls | seconds to the "
+        "end, batched, p50 | p95 | one at a time, p50 | p95 | seconds to the first text, batched, p50 | p95"
     )
     rows = []
     for at_once, level in found["concurrency"].items():
         batched, single = level["batched"], level["one_at_a_time"]
-        rates = [f"{of['tokens_per_second']:.0f}" for of in (batched, single)]
+        rates = [f"{of['requests_per_second']:.1f}" for of in (batched, single)]
+        rates += [f"{level['throughput_ratio']:.2f}", f"{batched['tokens'] / found['requests'] / found['rounds']:.0f}"]
         spans = [of["seconds_to_end"] for of in (batched, single)] + [batched["seconds_to_first_text"]]
         times = " | ".join(
             f"{of['p50']:.2f} | {of['p95']:.2f} ({of['p95_low']:.2f} to {of['p95_high']:.2f})" for of in spans
         )
-        rows.append(f"| {at_once} | {' | '.join(rates)} | {level['throughput_ratio']:.2f} | {times} |")
+        rows.append(f"| {at_once} | {' | '.join(rates)} | {times} |")
     after = f"{found['requests']} questions in each round, {found['rows']} rows, {found['cores']} cores."
     return _table(columns, rows, "", after)
 
@@ -740,6 +765,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "pretrain-gpu-search": pretrain_gpu_search,
     "capitals": capitals,
     "beams": beams,
+    "left-out": left_out,
     "serve-beams": serve_beams,
     "induction-start": induction_start,
     "induction-start-characters": induction_start_characters,
@@ -774,6 +800,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "retrieval-xquad": retrieval_xquad,
     "team": team,
     "serve": serve,
+    "serve-json-calls": serve_json_calls,
     "freed-memory": freed_memory,
     "huge-pages": huge_pages,
     "step-gpu": step_gpu,

@@ -46,6 +46,12 @@ def test_words_that_were_shouted_are_copied_in_the_letters_in_which_they_are_rea
     assert after("please show me what EOF is", "signature", name="EOF")
 
 
+def test_a_number_is_no_name_unless_nothing_else_was_said() -> None:
+    assert after("is 72 in json.loads?", "signature", name="json.loads")
+    assert not after("is 72 in json.loads?", "signature", name="72")
+    assert after("12*7?", "signature", name="12") and not after("12*7?", "signature", name="x")
+
+
 @pytest.mark.parametrize("phrasings", ["TRAIN", "DEV", "TEST"])
 @pytest.mark.parametrize("kind", ["calculator", "python", "search_docs", "signature", "two_in_one"])
 def test_the_right_call_is_never_forbidden(kind: str, phrasings: Split) -> None:

@@ -33,9 +33,10 @@ from agents.capstone.prefix_cache import PrefixCache
 from agents.capstone.server import Server, is_loopback, listen
 from agents.capstone.service import Service
 from agents.capstone.text_stream import TextStream
+from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.grammar import CallGrammar, GrammarMasks
 from agents.tool_agent.loop import run_tasks
-from agents.tool_agent.policy import ModelPolicy
+from agents.tool_agent.policy import ModelPolicy, Turn
 from agents.tool_agent.tools import Arguments, Tool, Toolbox
 from llmm import cli
 from llmm.errors import UserError
@@ -45,7 +46,7 @@ from llmm.transformers.gpt import GPT, GPTConfig
 from llmm.transformers.gpt.decode import lean
 from llmm.transformers.gpt.generate import LogitsProcessor, generate
 from llmm.transformers.gpt.sampling import GREEDY, Sampler
-from tests.tiny_agent import codec, gpt, toolbox
+from tests.tiny_agent import OBJECTS, codec, gpt, toolbox
 
 ROOT = Path(__file__).parents[1]
 CONTEXT, VOCABULARY = 40, 24
@@ -348,6 +349,26 @@ def test_agents_that_share_the_batch_do_what_each_does_alone() -> None:
             thread.join(PATIENCE)
     assert [traces[task].to_json() for task in tasks] == [trace.to_json() for trace in alone]
     assert len({trace.stop for trace in alone}) > 1 and any(trace.calls for trace in alone)
+
+
+def test_an_answer_that_is_certain_takes_two_steps_and_is_said_whole() -> None:
+    tools, model = assistant_toolbox(None, OBJECTS), gpt(5)
+    asked = [Message("user", "what is 12*7?"), Message("tool_call", call_text("calculator", {"expression": "12*7"}))]
+    asked.append(Message("tool_result", "84"))
+    answer = codec().turn(Message("assistant", "The answer is 84."))
+    said: list[str] = []
+    with Engine(model, 4) as engine:
+        grammar = CallGrammar(codec(), list(tools.tools.values()))
+        grammar.first[codec().role_ids["tool_call"]] = -torch.inf
+        policy = BatchedPolicy(engine, grammar, 100, say=said.append)
+        (turn,) = policy.turns([asked], 100)
+        assert turn == Turn(Message("assistant", "The answer is 84."), len(answer))
+        assert "".join(said) == "The answer is 84." and policy.written == len(answer)
+        assert policy._generation is not None and policy._generation.tokens == [answer[0], answer[-1]]
+        (cut,) = BatchedPolicy(engine, grammar, 5).turns([asked], 100)
+        assert cut == Turn(None, 5)
+        (stopped,) = BatchedPolicy(engine, grammar, 100, stop=[" is"]).turns([asked], 100)
+        assert stopped.message == Message("assistant", "The answer")
 
 
 # What the assistant of these tests has learnt by heart

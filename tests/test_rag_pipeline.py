@@ -108,6 +108,9 @@ def test_the_stages_write_checked_artifacts_and_metrics(project: Path) -> None:
     metrics = read_json(paths.METRICS / "encoder.json")
     assert metrics["loss_last_steps"] < metrics["loss_first_steps"]
     assert set(metrics["val_ndcg_at_10_after"]) == {*RETRIEVERS, "gain_low", "gain_high"}
+    config = read_json(paths.ENCODER / "adapter_config.json")
+    lists = [value for value in config.values() if isinstance(value, list)]
+    assert not lists  # peft writes sets as lists, in another order each time: no two encoders would be alike
     assert read_json(paths.METRICS / "index.json")["chunks"] == len(open_index()[0].chunks)
     assert not [file for file in paths.INDEX.iterdir() if file.suffix in (".pkl", ".pickle")]
 

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from agents.tool_agent import checks, likeliest, small_agent
+from agents.tool_agent import best_call, checks, small_agent
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
 from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.beam_search import beam_search
+from agents.tool_agent.best_call import best_turn
 from agents.tool_agent.constrained import (
     Chain,
     completion,
@@ -29,8 +30,8 @@ from agents.tool_agent.constrained import (
     masked,
     texts,
 )
+from agents.tool_agent.coverage import left_out
 from agents.tool_agent.grammar import CallGrammar
-from agents.tool_agent.likeliest import likeliest_turn
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.pass_k import pass_at_k, pass_hat_k, reliability
 from agents.tool_agent.policy import ModelPolicy
@@ -148,27 +149,60 @@ def test_a_word_is_copied_token_by_token():
         assert (written[-1 - len(copied) : -1] == copied) == same
 
 
+OF_DUMPS = (
+    "Its signature is dumps(s, *, strict=True)",
+    "Its docstring says: Parse a jay text.",
+    "It is in the module jay.",
+)
+
+
+def _called(*asked):
+    """What has been said once these tools were called, and the grammar of what may come then."""
+    tools = assistant_toolbox(None, tiny_agent.OBJECTS)
+    before = [Message("user", "dumps, and 12 times 7?")]
+    for name, arguments in asked:
+        call = call_text(name, arguments)
+        before += [Message("tool_call", call), Message("tool_result", tools.call(call).text)]
+    return before, CallGrammar(SpacedCodec(tiny_agent.tokenizer()), list(tools.tools.values()))
+
+
 def test_an_answer_is_one_of_those_that_the_results_give():
     """Every token is asked for after every beginning: it may come where an answer goes on with it (2.5)."""
-    tools = assistant_toolbox(None, tiny_agent.OBJECTS)
-    asked = [("signature", {"name": "jay.dumps"}), ("calculator", {"expression": "12*7"})]
-    calls = [Message("tool_call", call_text(name, arguments)) for name, arguments in asked]
-    before = [Message("user", "dumps, and 12 times 7?")]
-    for call in calls:
-        before += [call, Message("tool_result", tools.call(call.text).text)]
-    grammar = CallGrammar(SpacedCodec(tiny_agent.tokenizer()), list(tools.tools.values()))
-    said = (
-        "Its signature is dumps(s, *, strict=True)",
-        "Its docstring says: Parse a jay text.",
-        "It is in the module jay.",
-    )
-    answers = [tuple(grammar.codec.turn(Message("assistant", f"{one} The answer is 84."))) for one in said]
+    before, grammar = _called(("signature", {"name": "jay.dumps"}), ("calculator", {"expression": "12*7"}))
+    answers = [tuple(grammar.codec.turn(Message("assistant", f"{one} The answer is 84."))) for one in OF_DUMPS]
     free = torch.zeros(1, grammar.codec.vocab_size)
     for beginning in {answer[:i] for answer in answers for i in range(1, len(answer))}:
-        allowed = grammar.processor([before])([0], [list(beginning)], free)[0] == 0
+        masks = grammar.processor([before])
+        allowed = masks([0], [list(beginning)], free)[0] == 0
+        possible = [answer for answer in answers if answer[: len(beginning)] == beginning]
+        if len(possible) == 1:  # the end at once, and the rest is known
+            assert allowed.nonzero().tolist() == [[grammar.codec.end]]
+            assert tuple(masks.whole(0, [*beginning, grammar.codec.end])) == possible[0]
+            continue
         for v in range(grammar.codec.vocab_size):
             longer = (*beginning, v)
             assert bool(allowed[v]) == any(answer[: len(longer)] == longer for answer in answers)
+
+
+def test_what_is_certain_is_not_written():
+    """A calculation has one answer: the model writes the role and the end. All else stays as it was written."""
+    before, grammar = _called(("calculator", {"expression": "12*7"}))
+    codec, model = grammar.codec, tiny_agent.gpt(0)
+    policy = ModelPolicy(model, codec, list(assistant_toolbox(None, tiny_agent.OBJECTS).tools.values()))
+    policy.grammar.first[codec.role_ids["tool_call"]] = -torch.inf
+    answer = codec.turn(Message("assistant", "The answer is 84."))
+    masks = policy.grammar.processor([before])
+    (written,) = generate(model, [codec.prompt(before)], 160, [codec.end], logits_processor=masks)
+    assert written == [answer[0], answer[-1]] and masks.whole(0, written) == answer
+    for most in (2, len(answer) - 1, len(answer)):  # a turn that is longer than it may be does not end
+        (turn,) = policy.turns([before], most)
+        assert turn.tokens == most
+        assert turn.message == (Message("assistant", "The answer is 84.") if most == len(answer) else None)
+    for unchanged in ([], answer[:1], answer[:3], answer, [codec.role_ids["tool_call"], codec.end]):
+        assert masks.whole(0, unchanged) == unchanged
+    said = [Message("user", "hello")]
+    free = codec.turn(Message("assistant", "hello"))
+    assert grammar.processor([said]).whole(0, free) == free
 
 
 def _is_path(masks, text):
@@ -308,13 +342,13 @@ def test_a_greedy_text_need_not_be_the_likeliest_and_the_search_finds_that():
             greedy.append(int(table.mask(logits_V, table.state(greedy)).argmax()))
         for width in (1, 2, 12):
             found = beam_search(model, [0], 8, 3, width, TextSoFar(table, table.start))
-            assert found.log_probability == pytest.approx(log_p[found.tokens], abs=1e-9)
+            assert found.score == pytest.approx(log_p[found.tokens], abs=1e-9)
             if width == 12:
-                assert found.certain and found.log_probability == pytest.approx(max(log_p.values()), abs=1e-9)
-                found_more += found.log_probability > log_p[tuple(greedy)] + 1e-9
+                assert found.certain and found.score == pytest.approx(max(log_p.values()), abs=1e-9)
+                found_more += found.score > log_p[tuple(greedy)] + 1e-9
             elif found.certain:
                 certain += 1
-                assert found.log_probability == pytest.approx(max(log_p.values()), abs=1e-9)
+                assert found.score == pytest.approx(max(log_p.values()), abs=1e-9)
     assert found_more > 0 and 0 < certain < 24
 
 
@@ -339,19 +373,41 @@ def test_a_search_finds_what_that_of_transformers_does_or_a_likelier_text(tmp_pa
                 found = beam_search(ours, prompt[0].tolist(), 20, 1, width, Anything(9))
                 mine = -float(sequence_nats(ours, torch.tensor([prompt[0].tolist() + list(found.tokens)])))
                 mine -= -float(sequence_nats(ours, prompt))
-                assert found.log_probability == pytest.approx(mine, abs=1e-4)
-                assert found.log_probability >= float(expected.sequences_scores[0]) - 1e-4
+                assert found.score == pytest.approx(mine, abs=1e-4)
+                assert found.score >= float(expected.sequences_scores[0]) - 1e-4
                 same += list(found.tokens) == text[: text.index(1) + 1]
-                likelier += found.log_probability > float(expected.sequences_scores[0]) + 1e-4
+                likelier += found.score > float(expected.sequences_scores[0]) + 1e-4
     assert same >= 6 and same > likelier
+
+
+def test_a_search_with_penalties_finds_the_highest_score_and_is_certain_of_nothing_else():
+    """Equation (3.10), by every text of a language: penalties decide between texts and never hide one."""
+    table = TokenAutomaton(automaton("(a|b){3}"), [b"a", b"b", None], end=2)
+    texts = [(*letters, 2) for letters in itertools.product((0, 1), repeat=3)]
+    changed = certain = 0
+    for seed in range(20):
+        model, rng = random_gpt(3, seed).double(), random.Random(seed)
+        penalty = {text: rng.choice([0.0, 0.5, 3.0]) for text in texts}
+        log_p = {text: -float(sequence_nats(model, torch.tensor([[0, *text]]))) for text in texts}
+        scores = {text: log_p[text] - penalty[text] for text in texts}
+        for width in (1, 2, 8):
+            found = beam_search(model, [0], 8, 2, width, TextSoFar(table, table.start), penalty=penalty.__getitem__)
+            assert found.score == pytest.approx(scores[found.tokens], abs=1e-9)
+            if width == 8 or found.certain:
+                assert found.score == pytest.approx(max(scores.values()), abs=1e-9)
+            certain += found.certain and width < 8
+        changed += found.tokens != max(texts, key=log_p.__getitem__)
+        floor = found.score
+        assert beam_search(model, [0], 8, 2, 8, TextSoFar(table, table.start), floor, penalty.__getitem__) is None
+    assert changed >= 5 and 0 < certain < 40
 
 
 def test_a_search_gives_only_what_is_likelier_than_what_is_known():
     table = TokenAutomaton(automaton("(ab|b){1,2}"), [b"a", b"b", b"ab", None], end=3)
     model, start = random_gpt(4), TextSoFar(table, table.start)
     best = beam_search(model, [0], 8, 3, 12, start)
-    assert beam_search(model, [0], 8, 3, 12, start, floor=best.log_probability) is None
-    assert beam_search(model, [0], 8, 3, 12, start, floor=best.log_probability - 1e-3) == best
+    assert beam_search(model, [0], 8, 3, 12, start, floor=best.score) is None
+    assert beam_search(model, [0], 8, 3, 12, start, floor=best.score - 1e-3) == best
     assert beam_search(model, [0], 1, 3, 12, start) is None  # no text has room
     with pytest.raises(UserError, match="the prompt is empty"):
         beam_search(model, [], 8, 3, 12, start)
@@ -361,8 +417,46 @@ def _log_probability(model, prompt, turn):
     return -float(token_nats(model, torch.tensor([[*prompt, *turn]]))[0, len(prompt) :].sum())
 
 
-def test_a_call_is_never_less_likely_than_the_greedy_one_and_often_certain(monkeypatch):
-    """Equation (3.9), and the search where it says nothing."""
+def _score(model, codec, said, prompt, turn):
+    """Equation (3.10): ln p of a call less what it pays for the numbers that it leaves out."""
+    missing = left_out(said, codec.read_turn(turn).text) if turn[-1] == codec.end else 0
+    return _log_probability(model, [*prompt, turn[0]], turn[1:]) - best_call.LEFT_OUT * missing
+
+
+@pytest.mark.parametrize(
+    "said, call, missing",
+    [
+        ("20000 people, 3832 got on and 85 got off", "20000+85-85", 1),
+        ("20000 people, 3832 got on and 85 got off", "20000+3832-85", 0),
+        ("1,786 and 0.937, then 12.", "1786+0.937", 1),
+        ("5 and 5", "5*2", 1),
+        ("5 and 5", "5*5", 0),
+        ("what is base64, utf8 or 3.11.2?", "7", 1),  # names and versions say no number but their first
+        ("[1, 22, 333]", "sorted([1,22,333])[len([1,22,333])//2]", 0),
+        ("no number", "1+1", 0),
+        ("sum of [12,200,300]", "12+200+300", 0),
+        ("12,200 and 300", "12200+300", 0),
+        ("12,200 and 300", "12200", 1),
+    ],
+)
+def test_numbers_left_out_are_those_that_no_call_copies(said, call, missing):
+    call = call_text("calculator", {"expression": call})
+    earlier = Message("tool_call", call_text("calculator", {"expression": "20000+3832+5+1786+12200"}))
+    asked = [Message("user", "99 and 98"), earlier, Message("tool_result", "85"), Message("user", said)]
+    assert left_out(asked, call) == missing
+    assert left_out([*asked, Message("tool_call", call), Message("tool_result", "12")], "no JSON") == missing
+    assert left_out([], call) == left_out([Message("assistant", "7")], call) == 0
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=5), st.lists(st.integers(0, 10**6), max_size=5))
+def test_left_out_counts_numbers_of_the_message_only(said, copied):
+    message = Message("user", " and ".join(map(str, said)))
+    call = call_text("python", {"code": f"sum({copied})"})
+    assert left_out([message], call) == sum(max(0, said.count(n) - copied.count(n)) for n in set(said))
+
+
+def test_a_call_never_scores_less_than_the_greedy_one_and_is_often_certain(monkeypatch):
+    """Equations (3.9) and (3.10), and the search where they say nothing."""
     codec, tools = tiny_agent.codec(), list(tiny_agent.toolbox().tools.values())
     gained = 0
     for seed in range(6):
@@ -372,8 +466,8 @@ def test_a_call_is_never_less_likely_than_the_greedy_one_and_often_certain(monke
         said = [Message("user", "what is the sum of 12 and 7?")]
         masks, prompt = policy.grammar.processor([said]), codec.prompt(said)
         (greedy,) = generate(model, [prompt], 160, [codec.end], logits_processor=masks)
-        found = likeliest_turn(model, policy.grammar, said, greedy, 160, 4)
-        before, after = (_log_probability(model, [*prompt, ids[0]], ids[1:]) for ids in (greedy, found))
+        found = best_turn(model, policy.grammar, said, greedy, 160, 4)
+        before, after = (_score(model, codec, said, prompt, ids) for ids in (greedy, found))
         if greedy[-1] == codec.end:
             assert after >= before - 1e-4
             assert found == greedy or after > before
@@ -394,14 +488,20 @@ def test_a_call_is_never_less_likely_than_the_greedy_one_and_often_certain(monke
         optimizer.step()
     written = codec.turn(call)
     assert _log_probability(model, [*codec.prompt(said), written[0]], written[1:]) > math.log(0.5)
-    monkeypatch.setattr(likeliest, "beam_search", None)  # calling it would raise
+    monkeypatch.setattr(best_call, "beam_search", None)  # calling it would raise
     grammar = CallGrammar(codec, tools)
-    assert likeliest_turn(model, grammar, said, written, 160, 4) == written
+    assert best_turn(model, grammar, said, written, 160, 4) == written
     with pytest.raises(TypeError):
-        likeliest_turn(tiny_agent.gpt(1), grammar, said, written, 160, 4)
+        best_turn(tiny_agent.gpt(1), grammar, said, written, 160, 4)
+    # half is not enough where a number is left out: a rival may have what this one leaves, by (3.11) up to e / (1 + e)
+    asked_more = [Message("user", "what is the sum of 12, 7 and 30?")]
+    p = math.exp(_log_probability(model, [*codec.prompt(asked_more), written[0]], written[1:]))
+    assert 0.5 < p < math.exp(best_call.LEFT_OUT) / (1 + math.exp(best_call.LEFT_OUT))
+    with pytest.raises(TypeError):
+        best_turn(model, grammar, asked_more, written, 160, 4)
     answer = codec.turn(Message("assistant", "hello"))
-    assert likeliest_turn(tiny_agent.gpt(1), grammar, said, answer, 160, 4) == answer
-    assert likeliest_turn(tiny_agent.gpt(1), grammar, said, written, 160, 1) == written
+    assert best_turn(tiny_agent.gpt(1), grammar, said, answer, 160, 4) == answer
+    assert best_turn(tiny_agent.gpt(1), grammar, said, written, 160, 1) == written
 
 
 # 4. once or every time

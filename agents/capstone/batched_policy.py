@@ -2,13 +2,13 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from agents.capstone.engine import Engine, Generation, Request
 from agents.capstone.text_stream import TextStream
-from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.grammar import CallGrammar, TurnMasks
 from agents.tool_agent.policy import Turn
 from llmm.training.lora.chat import Conversation, Message
 from llmm.transformers.gpt.sampling import GREEDY, Sampler
@@ -71,7 +71,7 @@ class BatchedPolicy:
         self.read += len(request.prompt)
         tokens: list[int] = []
         text = TextStream(self.codec, self.stop)
-        for token in generation:
+        for token in _to_the_end(generation, masks):
             if tokens and tokens[0] == self.codec.role_ids["assistant"] and token != self.codec.end:
                 self._say(text.feed(token))
             tokens.append(token)
@@ -88,3 +88,11 @@ class BatchedPolicy:
     def _say(self, text: str) -> None:
         if text:
             self.say(text)
+
+
+def _to_the_end(generation: Generation, masks: TurnMasks) -> Iterator[int]:
+    """The tokens of a turn as they come, and then those that nobody had to write; no more than there is room for."""
+    tokens: list[int] = []
+    for token in generation:
+        tokens.append(token)
+        yield from masks.whole(0, tokens)[len(tokens) - 1 : generation.most]

@@ -116,7 +116,6 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     answers = [answer for one in rounds for answer in one.answers]
     return {
         "requests_per_second": round(len(answers) / seconds, 2),
-        "tokens_per_second": round(sum(answer.tokens for answer in answers) / seconds, 1),
         "tokens": sum(answer.tokens for answer in answers),
         "seconds_to_first_text": _p50_p95([answer.first for answer in answers if answer.first is not None]),
         "seconds_to_end": _p50_p95([answer.whole for answer in answers]),
@@ -164,14 +163,13 @@ def render(result: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("at once", "server", "tok/s", "answers/s", "first text p50", "p95", "whole p50", "p95"):
+    for column in ("at once", "server", "answers/s", "first text p50", "p95", "whole p50", "p95"):
         table.add_column(column, justify="left" if column == "server" else "right")
     for at_once, level in result["concurrency"].items():
         for name, row in (("batched", level["batched"]), ("one by one", level["one_at_a_time"])):
             both = (row["seconds_to_first_text"], row["seconds_to_end"])
             times = (f"{of[name]:.2f} s" if of else "" for of in both for name in ("p50", "p95"))
-            speed = (f"{row['tokens_per_second']:,.0f}", f"{row['requests_per_second']:.1f}")
-            table.add_row(at_once, name, *speed, *times)
+            table.add_row(at_once, name, f"{row['requests_per_second']:.1f}", *times)
     console.print(table)
     ratios = ", ".join(f"{level['throughput_ratio']:.2f} at {n}" for n, level in result["concurrency"].items())
     console.print(f"batching answers so many times as much: {ratios} at once (median of {result['rounds']} rounds)")

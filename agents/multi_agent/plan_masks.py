@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from agents.tool_agent.grammar import CallGrammar
+from agents.tool_agent.grammar import CallGrammar, TurnMasks
 from agents.tool_agent.tasks import BETWEEN_PARTS
 from llmm.training.lora.chat import ChatCodec, Conversation, as_read
 from llmm.training.lora.spaced import space_of
@@ -29,7 +29,7 @@ class PlanGrammar(CallGrammar):
         self._longest = max(map(len, self._of_text))
         self._breaking = [i for i, text in enumerate(self.texts) if "\n" in text]
 
-    def processor(self, conversations: Sequence[Conversation]) -> "PlanMasks":  # type: ignore[override]
+    def processor(self, conversations: Sequence[Conversation]) -> "PlanMasks":
         """A fresh mask for one call of `generate`, whose rows continue `conversations`."""
         said = [[message.text for message in as_read(one) if message.role == "user"][-1] for one in conversations]
         return PlanMasks(self, said)
@@ -55,14 +55,14 @@ class PlanGrammar(CallGrammar):
         return sorted(found)
 
 
-class PlanMasks:
-    """A logits processor: follows what each row has written and forbids what the message does not say."""
+class PlanMasks(TurnMasks):
+    """Follows what each row has written and forbids what the message does not say."""
 
     def __init__(self, grammar: PlanGrammar, messages: Sequence[str]) -> None:
         self._of, self._messages = grammar, messages
 
     def __call__(self, rows: Sequence[int], generated: list[list[int]], logits: Tensor) -> Tensor:
-        """Logits (B, V) with -inf wherever the token may not come."""
+        """See TurnMasks."""
         masked = torch.full_like(logits, -torch.inf)
         for position, row in enumerate(rows):
             written = generated[position]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.tool_agent.assistant_tools import assistant_toolbox
-from agents.tool_agent.likeliest import BEAMS
+from agents.tool_agent.best_call import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy, ReplayPolicy
 from agents.tool_agent.tools import Passage, Search, Toolbox

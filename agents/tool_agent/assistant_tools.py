@@ -45,15 +45,19 @@ class UsedNames(ObjectNames):
 
     def __init__(self, objects: Sequence[PythonObject], module_texts: Callable[[], Mapping[str, str]]) -> None:
         super().__init__(objects)
-        self._resolver = functools.cache(lambda: NameResolver(module_texts(), self.exact))
+        self._module_texts = module_texts
+
+    @functools.cached_property
+    def _resolver(self) -> NameResolver:
+        return NameResolver(self._module_texts(), self.exact)
 
     def find(self, name: str) -> PythonObject:
         """See ObjectNames. What Python would find comes before the end of another name; and what a class has from its
         base has the end of the class's name before it as well."""
         if name in self.exact or "." not in name:
             return super().find(name)
-        meant = self._resolver().resolve(name)
+        meant = self._resolver.resolve(name)
         owner, _, last = name.rpartition(".")
         if not meant and name not in self.suffixes and len(self.suffixes.get(owner, ())) == 1:
-            meant = self._resolver().resolve(f"{self.suffixes[owner][0]}.{last}")
+            meant = self._resolver.resolve(f"{self.suffixes[owner][0]}.{last}")
         return super().find(meant or name)

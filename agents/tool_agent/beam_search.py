@@ -1,13 +1,14 @@
-"""Beam search: the likeliest text, looked for along the likeliest beginnings.
+"""Beam search: the likeliest text, or that of the highest score, looked for along the likeliest beginnings.
 
 The likeliest token at each step need not begin the likeliest text, least of all where a grammar decides what may come.
-Keeping several beginnings finds more, and says whether what it found is certain: a beginning is at least as likely as
-every text that begins with it, so nothing that was passed over can win once it is no likelier than what was found.
+Keeping several beginnings finds more, and says whether what it found is certain: no text scores more than the ln p of
+what it begins with, so nothing that was passed over can win once its ln p is no more than the score that was found.
 Sources: Lowerre 1976, "The Harpy Speech Recognition System"; Sutskever et al. 2014 (1409.3215), section 3.2; the bound:
 Stahlberg and Byrne 2019 (1908.10090), section 2. README, section 3.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,10 +34,10 @@ class Grammar(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A text with its end, ln p of all its tokens, and whether no other allowed text is likelier."""
+    """A text with its end, its score (ln p of all its tokens less its penalty), and whether no other has a higher."""
 
     tokens: tuple[int, ...]
-    log_probability: float
+    score: float
     certain: bool
 
 
@@ -48,6 +49,10 @@ class _Beginning:
     row: int  # of the cache, where the beginning that it continues stands
 
 
+def _no_penalty(tokens: tuple[int, ...]) -> float:
+    return 0.0
+
+
 @torch.inference_mode()
 def beam_search(
     model: GPT,
@@ -57,12 +62,14 @@ def beam_search(
     width: int,
     grammar: Grammar,
     floor: float = -math.inf,
+    penalty: Callable[[tuple[int, ...]], float] = _no_penalty,
 ) -> Found | None:
-    """The likeliest text after `prompt` that `grammar` allows, along `width` beginnings at a time.
+    """The text of the highest score after `prompt` that `grammar` allows, along `width` beginnings at a time.
 
     Probabilities are the model's own, not divided by what the grammar leaves of them. A text ends with the token `end`
-    and has at most `max_new_tokens` with it. None where nothing that was found is likelier than `floor`, the ln p of a
-    text that is known already; a `floor` spares the beginnings below it. Raises UserError as `generate` does.
+    and has at most `max_new_tokens` with it; `penalty` says how many nats, at least 0, are taken off its ln p. None
+    where nothing that was found scores more than `floor`, the score of a text that is known already; a `floor` spares
+    the beginnings below it. Raises UserError as `generate` does.
     """
     check_prompts(model, [prompt])
     max_new_tokens = min(max_new_tokens, model.config.context_len - len(prompt))
@@ -73,8 +80,10 @@ def beam_search(
     best, passed_over = None, -math.inf
     for left in reversed(range(max_new_tokens)):
         kept, ended, lost = _continue(kept, logits_WV.log_softmax(-1), end, width)
-        if ended is not None and ended.log_probability > floor:
-            best, floor = ended, ended.log_probability
+        for text in ended:
+            score = text.log_probability - penalty(text.tokens)
+            if score > floor:
+                best, floor = text.tokens, score
         passed_over = max(passed_over, lost)
         kept = [beginning for beginning in kept if beginning.log_probability > floor]
         if not kept or not left:
@@ -88,14 +97,14 @@ def beam_search(
     if best is None:
         return None
     unfinished = max((one.log_probability for one in kept), default=-math.inf)
-    return Found(best.tokens, best.log_probability, best.log_probability >= max(passed_over, unfinished))
+    return Found(best, floor, floor >= max(passed_over, unfinished))
 
 
 def _continue(
     kept: list[_Beginning], log_p_WV: Tensor, end: int, width: int
-) -> tuple[list[_Beginning], _Beginning | None, float]:
-    """The `width` likeliest beginnings that are a token longer, the likeliest text that ends, and ln p of the likeliest
-    beginning that there was no room for."""
+) -> tuple[list[_Beginning], list[_Beginning], float]:
+    """The `width` likeliest beginnings that are a token longer, the texts that end among them, and ln p of the
+    likeliest beginning that there was no room for."""
     allowed_KV = torch.stack([one.grammar.allowed() for one in kept]).to(log_p_WV.device)
     before_K1 = log_p_WV.new_tensor([one.log_probability for one in kept])[:, None]
     total_KV = (before_K1 + log_p_WV[: len(kept)]).masked_fill(~allowed_KV, -torch.inf)
@@ -103,19 +112,20 @@ def _continue(
     # each of the beginnings can end in one way, so these are enough to keep `width` and to see the first one lost
     likeliest = total_KV.flatten().topk(min(2 * width + 1, total_KV.numel()))
     longer: list[_Beginning] = []
-    ended = None
+    ended: list[_Beginning] = []
+    lost = -math.inf
     for log_probability, place in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True):
         row, token = divmod(place, V)
         if log_probability == -math.inf:
             break
         tokens = (*kept[row].tokens, token)
         if token == end:
-            ended = ended or _Beginning(tokens, log_probability, kept[row].grammar, row)
+            ended.append(_Beginning(tokens, log_probability, kept[row].grammar, row))
         elif len(longer) < width:
             longer.append(_Beginning(tokens, log_probability, kept[row].grammar.after(token), row))
         else:
-            return longer, ended, log_probability
-    return longer, ended, -math.inf
+            lost = max(lost, log_probability)
+    return longer, ended, lost
 
 
 def _device(model: GPT) -> torch.device:

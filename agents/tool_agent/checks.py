@@ -11,7 +11,7 @@ import os.path
 import random
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from agents.tool_agent.agent import replay
 from agents.tool_agent.approval import REFUSED, GuardedToolbox
 from agents.tool_agent.assistant_tools import assistant_toolbox
 from agents.tool_agent.beam_search import beam_search
+from agents.tool_agent.best_call import is_best
 from agents.tool_agent.calculator import CalculationError, calculate
 from agents.tool_agent.constrained import (
     Chain,
@@ -37,6 +38,7 @@ from agents.tool_agent.constrained import (
     masked,
     texts,
 )
+from agents.tool_agent.coverage import left_out
 from agents.tool_agent.evidence import _COMMON_NUMBERS
 from agents.tool_agent.grammar import CallGrammar
 from agents.tool_agent.loop import Limits, run_tasks
@@ -330,16 +332,18 @@ def _sums(seed: int, pattern: str) -> tuple[GPT, _SumSoFar, int]:
     return model.double().eval(), _SumSoFar(TokenMasks(compile_regex(pattern), tokens)), len(tokens)
 
 
-def _log_probabilities(model: GPT, text: list[int], so_far: _SumSoFar, end: int) -> Iterator[float]:
-    """ln p of every text of a finite language after `text`, its end included."""
+def _all_texts(model: GPT, prompt: list[int], so_far: _SumSoFar, end: int) -> dict[tuple[int, ...], float]:
+    """Every text of a finite language after `prompt`, its end included, and its ln p."""
     with torch.inference_mode():
-        log_p = model(torch.tensor([text]))[0, -1].log_softmax(-1).tolist()
+        log_p = model(torch.tensor([prompt]))[0, -1].log_softmax(-1).tolist()
+    found: dict[tuple[int, ...], float] = {}
     for token in torch.nonzero(so_far.allowed())[:, 0].tolist():
         if token == end:
-            yield log_p[token]
+            found[(end,)] = log_p[token]
         else:
-            onwards = _log_probabilities(model, [*text, token], so_far.after(token), end)
-            yield from (log_p[token] + rest for rest in onwards)
+            onwards = _all_texts(model, [*prompt, token], so_far.after(token), end)
+            found |= {(token, *rest): log_p[token] + more for rest, more in onwards.items()}
+    return found
 
 
 def likeliest_text_error() -> float:
@@ -348,9 +352,73 @@ def likeliest_text_error() -> float:
     for seed in range(8):
         model, start, end = _sums(seed, "[12]([+-][12]){1,2}")
         found = beam_search(model, [0], 8, end, 64, start)
-        likeliest = max(_log_probabilities(model, [0], start, end))
-        worst = max(worst, abs(found.log_probability - likeliest) if found else math.inf)
+        likeliest = max(_all_texts(model, [0], start, end).values())
+        worst = max(worst, abs(found.score - likeliest) if found else math.inf)
     return worst
+
+
+def highest_score_faults() -> int:
+    """Of sixty sums under penalties, searches with room for all that miss the highest score, and certain ones beaten.
+
+    All sixty where no penalty changed which is best, or no narrow search was certain: then nothing has been looked at.
+    """
+    faults = changed = certain = 0
+    for seed in range(60):
+        model, start, end = _sums(seed, "[12][+-][12]")
+        log_p, rng = _all_texts(model, [0], start, end), random.Random(seed)
+        penalty = {text: rng.choice([0.0, 0.5, 2.0]) for text in log_p}
+        scores = {text: value - penalty[text] for text, value in log_p.items()}
+        best = max(scores, key=scores.__getitem__)
+        for width in (5, 64):
+            found = beam_search(model, [0], 8, end, width, start, penalty=penalty.__getitem__)
+            sure = found is not None and found.certain
+            faults += not sure if width == 64 else 0
+            faults += sure and (found.tokens != best or abs(found.score - scores[best]) > 1e-9)
+            certain += sure and width == 5
+        changed += best != max(log_p, key=log_p.__getitem__)
+    return faults if changed and certain else 60
+
+
+def left_out_faults() -> int:
+    """Random messages and calls in which the numbers that are left out are not those that were left out on purpose.
+
+    Of a list without spaces, whose commas may be those of thousands, no more than the one large number is left out.
+    """
+    faults, rng = 0, random.Random(0)
+    for _ in range(300):
+        pool = [rng.choice([str(rng.randrange(10**6)), f"{rng.uniform(0, 99):.3f}"]) for _ in range(3)]
+        numbers = [rng.choice(pool) for _ in range(rng.randrange(5))]
+        first, last = sorted(rng.randrange(len(numbers) + 1) for _ in range(2))
+        missing = last - first
+        if rng.random() < 0.3:
+            numbers = [str(rng.randrange(100, 1000)) for _ in numbers]
+            said, missing = ",".join(numbers), min(missing, 1)
+        else:
+            spoken = [f"{int(n):,}" if n.isdigit() and rng.random() < 0.5 else n for n in numbers]
+            parts = (f"{rng.choice(['base64', 'utf8', 'and'])} {n}{rng.choice([' ', '. ', ', '])}" for n in spoken)
+            said = "".join(parts)
+        conversation = [Message("user", "1 2 3"), _sum_of(numbers), Message("tool_result", "6"), Message("user", said)]
+        if first:
+            conversation += [_sum_of(numbers[:first]), Message("tool_result", " ".join(numbers))]
+        faults += left_out(conversation, _sum_of([*numbers[last:], "x7", "y"]).text) != missing
+    return faults
+
+
+def certain_call_faults() -> int:
+    """Pairs of ln p and score taken for the best though another text may score more, or not though none can; of 891.
+
+    What a rival can score at most is the ln p of all that the text leaves, with nothing taken off.
+    """
+    pairs = [(i / 100, n * nats) for i in range(1, 100) for n in range(3) for nats in (0.0, 0.5, 3.0)]
+    faults = 0
+    for p, penalty in pairs:
+        if abs((score := math.log(p) - penalty) - math.log(1 - p)) > 1e-9:  # a tie may go either way
+            faults += is_best(math.log(p), score) != (score > math.log(1 - p))
+    return faults
+
+
+def _sum_of(numbers: Sequence[str]) -> Message:
+    return Message("tool_call", call_text("calculator", {"expression": "+".join(numbers)}))
 
 
 def calls_in_words_faults() -> int:
@@ -416,7 +484,7 @@ _ANSWERS: list[tuple[list[tuple[str, str]], tuple[str, ...] | None]] = [
 
 
 def answer_faults() -> int:
-    """Answers of random weights that no result gives, and tokens of right answers, or of free ones, that are masked."""
+    """Answers of random weights that no result gives, answers of results that cannot come, and free tokens masked."""
     earlier = [Message("user", "7*7"), Message("tool_call", call_text("calculator", {"expression": "7*7"}))]
     earlier += [Message("tool_result", "49"), Message("assistant", "The answer is 49."), Message("user", "and 12*7?")]
     faults = 0
@@ -431,21 +499,33 @@ def answer_faults() -> int:
                 faults += _allowed(grammar, before, [codec.role_ids["assistant"]]) != free
                 continue
             for answer in answers:
-                turn = codec.turn(Message("assistant", answer))
-                faults += sum(turn[i] not in _allowed(grammar, before, turn[:i]) for i in range(len(turn)))
+                wished = codec.turn(Message("assistant", answer))
+                faults += _answered(grammar, before, wished) != answer
             for seed in range(8):
-                rng, turn = random.Random(seed), [codec.role_ids["assistant"]]
-                while turn[-1] != codec.end and len(turn) < 200:
-                    turn.append(rng.choice(sorted(_allowed(grammar, before, turn))))
-                written = codec.read_turn(turn)
-                faults += written is None or written.text not in answers
+                rng = random.Random(seed)
+                drawn = [rng.randrange(codec.vocab_size) for _ in range(200)]
+                faults += _answered(grammar, before, drawn) not in answers
     return faults
+
+
+def _answered(grammar: CallGrammar, before: Conversation, wished: Sequence[int]) -> str | None:
+    """The answer that is read where each token in turn is the wished one, or the allowed one that comes next by id."""
+    masks, turn = grammar.processor([before]), [grammar.codec.role_ids["assistant"]]
+    for wish in wished[1:]:
+        if turn[-1] != grammar.codec.end:
+            logits = masks([0], [turn], torch.zeros(1, grammar.codec.vocab_size))
+            turn.append(min(_finite(logits), key=lambda token: (token - wish) % grammar.codec.vocab_size))
+    written = grammar.codec.read_turn(masks.whole(0, turn))
+    return written.text if written else None
 
 
 def _allowed(grammar: CallGrammar, before: Conversation, turn: list[int]) -> set[int]:
     """The tokens that may come after the beginning of a turn."""
-    logits = grammar.processor([before])([0], [turn], torch.zeros(1, grammar.codec.vocab_size))
-    return set(torch.nonzero(logits[0] > -torch.inf)[:, 0].tolist())
+    return _finite(grammar.processor([before])([0], [turn], torch.zeros(1, grammar.codec.vocab_size)))
+
+
+def _finite(logits_1V: torch.Tensor) -> set[int]:
+    return set(torch.nonzero(logits_1V[0] > -torch.inf)[:, 0].tolist())
 
 
 def certain_but_beaten() -> int:
@@ -459,7 +539,7 @@ def certain_but_beaten() -> int:
         found = beam_search(model, [0], 8, end, 2, start)
         if found and found.certain:
             certain += 1
-            beaten += max(_log_probabilities(model, [0], start, end)) > found.log_probability + 1e-9
+            beaten += max(_all_texts(model, [0], start, end).values()) > found.score + 1e-9
     return beaten if 0 < certain < 60 else 60
 
 

@@ -1,4 +1,4 @@
-"""Exact calls on development data, to choose by: `python -m agents.tool_agent.development [--tasks N] [--beams N]`.
+"""Exact calls on development data, to choose by: `python -m agents.tool_agent.development [--tasks N] [--price NATS]`.
 
 Values of the validation split, phrasings of training ("new values") and the development phrasings ("new phrasings",
 "two calls", "no tool", where "replies" is the share of right replies). Nothing here looks at a test phrasing or at the
@@ -10,7 +10,7 @@ import json
 import random
 
 from agents.tool_agent.agent import load_toolbox
-from agents.tool_agent.likeliest import BEAMS
+from agents.tool_agent.best_call import BEAMS, LEFT_OUT
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tasks import Maker, Task
@@ -24,14 +24,16 @@ from llmm.training.lora.spaced import load_codec
 KINDS = ("calculator", "python", "search_docs", "signature")
 
 
-def development_rates(tasks: int, show: int, beams: int = BEAMS) -> dict[str, dict[str, float]]:
+def development_rates(
+    tasks: int, show: int, beams: int = BEAMS, price: float = LEFT_OUT
+) -> dict[str, dict[str, float]]:
     """Suite -> kind -> share of exact calls, the first `show` failures of each suite printed on the way."""
     params = load_params()
     objects = load_objects(paths.CORPUS)
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
     toolbox = load_toolbox()
     codec = load_codec(paths.TOKENIZER)
-    policy = ModelPolicy(model, codec, list(toolbox.tools.values()), beams=beams)
+    policy = ModelPolicy(model, codec, list(toolbox.tools.values()), beams=beams, price=price)
     of_split = [item for item in objects if item.split == "val"]
     values = collect_values(load_documents(paths.CORPUS, "val"), of_split, objects)
     known, new = Maker("TRAIN", values, "DEV"), Maker("DEV", values, "DEV")
@@ -64,7 +66,9 @@ def development_rates(tasks: int, show: int, beams: int = BEAMS) -> dict[str, di
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m agents.tool_agent.development", description=__doc__)
     parser.add_argument("--tasks", type=int, default=60, help="tasks of each kind in each suite")
-    parser.add_argument("--beams", type=int, default=BEAMS, help="of the search for the likeliest call; 1: none")
+    parser.add_argument("--beams", type=int, default=BEAMS, help="of the search for the best call; 1: none")
+    parser.add_argument("--price", type=float, default=LEFT_OUT, help="nats for each number that a call leaves out")
     parser.add_argument("--show", type=int, default=0, help="failures to print of each suite")
     arguments = parser.parse_args()
-    print(json.dumps(development_rates(arguments.tasks, arguments.show, arguments.beams), indent=2))
+    rates = development_rates(arguments.tasks, arguments.show, arguments.beams, arguments.price)
+    print(json.dumps(rates, indent=2))

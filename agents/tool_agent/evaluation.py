@@ -9,8 +9,8 @@ from pathlib import Path
 
 from agents.tool_agent.answers import Kind
 from agents.tool_agent.baselines import RegexRouter, no_tools, random_weights
+from agents.tool_agent.best_call import BEAMS
 from agents.tool_agent.figures import draw_rates
-from agents.tool_agent.likeliest import BEAMS
 from agents.tool_agent.loop import Limits, run_tasks
 from agents.tool_agent.phrasings.tables import Split
 from agents.tool_agent.policy import ModelPolicy, Policy

@@ -58,8 +58,10 @@ def _any_of(texts: Iterable[str]) -> str | None:
 
 
 def _names(texts: Sequence[str]) -> list[str]:
-    found = (name.strip(".") for text in texts for name in re.findall(r"[A-Za-z0-9_.]+", text))
-    return [name for name in found if name and len(name) <= 120]
+    """What can name an object: what does not begin with a digit, or anything where everything does."""
+    found = [name.strip(".") for text in texts for name in re.findall(r"[A-Za-z0-9_.]+", text)]
+    found = [name for name in found if name and len(name) <= 120]
+    return [name for name in found if not name[0].isdigit()] or found
 
 
 def _phrases(texts: Sequence[str]) -> list[str]:

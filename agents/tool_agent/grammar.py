@@ -11,6 +11,7 @@ for, and nothing is retold.
 import json
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class CallGrammar:
             first[codec.role_ids["tool_call"]] = 0
         self.free, self.first = free, first
 
-    def processor(self, conversations: Sequence[Conversation]) -> "GrammarMasks":
+    def processor(self, conversations: Sequence[Conversation]) -> "TurnMasks":
         """A fresh mask for one call of `generate`, whose rows continue `conversations`."""
         return GrammarMasks(self, conversations)
 
@@ -79,8 +80,27 @@ class CallGrammar:
         return [self.codec.turn(Message("assistant", text)) for text in texts]
 
 
-class GrammarMasks:
-    """A logits processor: follows what each row has written and forbids what may not come next."""
+class TurnMasks(ABC):
+    """A logits processor for one turn of each of some conversations, a row each."""
+
+    @abstractmethod
+    def __call__(self, rows: Sequence[int], generated: list[list[int]], logits: Tensor) -> Tensor:
+        """Logits (B, V) with -inf wherever the token may not come after what was generated."""
+
+    def prepare(self, row: int) -> object:
+        """Make ready what the row will need, where that takes a while: another thread can do it beforehand."""
+        return None
+
+    def whole(self, row: int, written: list[int]) -> list[int]:
+        """The turn that `written` stands for, which is itself where turns are not cut short."""
+        return written
+
+
+class GrammarMasks(TurnMasks):
+    """Follows what each row has written and forbids what the grammar does not allow.
+
+    Nobody has to write what is certain: where one answer is left, its end may come at once, and `whole` has the rest.
+    """
 
     def __init__(self, grammar: CallGrammar, conversations: Sequence[Conversation]) -> None:
         self._of, self._conversations = grammar, conversations
@@ -91,7 +111,7 @@ class GrammarMasks:
         self._building = threading.Lock()
 
     def prepare(self, row: int) -> llguidance.LLMatcher:
-        """The row's matcher, built at the first call: some milliseconds, which another thread can spend beforehand."""
+        """The row's matcher, built at the first call: some milliseconds."""
         with self._building:
             if row not in self._matchers:
                 self._matchers[row] = self._of.matcher(self._conversations[row])
@@ -99,7 +119,7 @@ class GrammarMasks:
             return self._matchers[row]
 
     def __call__(self, rows: Sequence[int], generated: list[list[int]], logits: Tensor) -> Tensor:
-        """Logits (B, V) with -inf wherever the grammar does not allow the token."""
+        """See TurnMasks."""
         logits = logits.clone()
         codec = self._of.codec
         for position, row in enumerate(rows):
@@ -114,18 +134,29 @@ class GrammarMasks:
                 self._mask_call(row, written, logits[position : position + 1])
         return logits
 
+    def whole(self, row: int, written: list[int]) -> list[int]:
+        """The turn that `written` stands for: an answer is cut short where only one goes on as it has begun."""
+        if written[:1] != [self._of.codec.role_ids["assistant"]] or written[-1] != self._of.codec.end:
+            return written
+        begun = self._begun(row, written[:-1]) or []
+        return begun[0] if len(begun) == 1 else written
+
     def _mask_answer(self, row: int, written: list[int], logits_V: Tensor) -> None:
-        if row not in self._answers:
-            self._answers[row] = self._of.answers(self._conversations[row])
-        answers = self._answers[row]
-        if answers is None:
+        begun = self._begun(row, written)
+        if begun is None:
             logits_V += self._of.free
             return
-        begun = len(written)
-        may_come = sorted({turn[begun] for turn in answers if turn[:begun] == written})
+        may_come = sorted({turn[len(written)] for turn in begun}) if len(begun) > 1 else [self._of.codec.end]
         kept = logits_V[may_come]
         logits_V.fill_(-torch.inf)
         logits_V[may_come] = kept
+
+    def _begun(self, row: int, written: list[int]) -> list[list[int]] | None:
+        """The answers that begin with `written`; None where any text may come."""
+        if row not in self._answers:
+            self._answers[row] = self._of.answers(self._conversations[row])
+        answers = self._answers[row]
+        return answers and [turn for turn in answers if turn[: len(written)] == written]
 
     def _mask_call(self, row: int, written: list[int], logits_1V: Tensor) -> None:
         matcher = self.prepare(row)

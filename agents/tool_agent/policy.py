@@ -6,8 +6,8 @@ from typing import Protocol
 
 import torch
 
+from agents.tool_agent.best_call import LEFT_OUT, best_turn
 from agents.tool_agent.grammar import CallGrammar
-from agents.tool_agent.likeliest import likeliest_turn
 from agents.tool_agent.tools import Tool
 from agents.tool_agent.trace import Step, Trace
 from llmm.training.lora.chat import ChatCodec, Conversation, Message
@@ -40,7 +40,7 @@ class Policy(Protocol):
 
 class ModelPolicy:
     """A GPT whose output is masked by the grammar of `tools`. With `beams` above 1 a call that is not drawn is the
-    likeliest that so many find (likeliest.py)."""
+    best that so many find, where each number left out costs `price` nats (best_call.py)."""
 
     def __init__(
         self,
@@ -51,18 +51,22 @@ class ModelPolicy:
         sampler: Sampler = GREEDY,
         generator: torch.Generator | None = None,
         beams: int = 1,
+        price: float = LEFT_OUT,
     ) -> None:
         self.model, self.codec, self.tools, self.name = model, codec, tuple(tools), name
         self.grammar = CallGrammar(codec, tools)
         self.sampler, self.generator = sampler, generator
-        self.beams = beams if sampler.temperature == 0 else 1
+        self.beams, self.price = beams if sampler.temperature == 0 else 1, price
 
     def with_tools(self, tools: Sequence[Tool]) -> "ModelPolicy":
         """The same model with other tools."""
-        return ModelPolicy(self.model, self.codec, tools, self.name, self.sampler, self.generator, self.beams)
+        return ModelPolicy(
+            self.model, self.codec, tools, self.name, self.sampler, self.generator, self.beams, self.price
+        )
 
     def turns(self, conversations: Sequence[Conversation], max_tokens: int) -> list[Turn]:
         """See Policy."""
+        masks = self.grammar.processor(conversations)
         written = generate(
             self.model,
             [self.codec.prompt(conversation) for conversation in conversations],
@@ -70,11 +74,12 @@ class ModelPolicy:
             stop_ids=[self.codec.end],
             sampler=self.sampler,
             generator=self.generator,
-            logits_processor=self.grammar.processor(conversations),
+            logits_processor=masks,
         )
+        whole = [masks.whole(row, ids)[:max_tokens] for row, ids in enumerate(written)]
         found = (
-            likeliest_turn(self.model, self.grammar, conversation, ids, max_tokens, self.beams)
-            for conversation, ids in zip(conversations, written, strict=True)
+            best_turn(self.model, self.grammar, conversation, ids, max_tokens, self.beams, self.price)
+            for conversation, ids in zip(conversations, whole, strict=True)
         )
         return [Turn(self.codec.read_turn(ids), len(ids)) for ids in found]
 

@@ -27,6 +27,8 @@ QUERY, DOCUMENT, PAD = "<|query|>", "<|document|>", "<|pad|>"
 SETTINGS_FILE = "encoder.json"
 VALIDATION_FILE = "validation.json"
 EMBEDDING = "embed_tokens"
+# a pattern: peft would keep a list as a set and write it in another order each time, and the file has a hash
+ADAPTED = rf".*\.({EMBEDDING}|q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 TOKENS_IN_A_BATCH = 8192
 # a token is rarely longer than so many characters on average; reading more of a text would be cut away again
 CHARS_PER_TOKEN = 12
@@ -124,7 +126,7 @@ def add_lora(gpt: GPT, rank: int, alpha: float, seed: int) -> PeftModel:
                 r=rank,
                 lora_alpha=alpha,
                 use_rslora=True,
-                target_modules=[EMBEDDING, "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+                target_modules=ADAPTED,
                 rank_pattern={EMBEDDING: 4 * rank},
             ),
         )
