@@ -49,10 +49,6 @@ class _Beginning:
     row: int  # of the cache, where the beginning that it continues stands
 
 
-def _no_penalty(tokens: tuple[int, ...]) -> float:
-    return 0.0
-
-
 @torch.inference_mode()
 def beam_search(
     model: GPT,
@@ -62,7 +58,7 @@ def beam_search(
     width: int,
     grammar: Grammar,
     floor: float = -math.inf,
-    penalty: Callable[[tuple[int, ...]], float] = _no_penalty,
+    penalty: Callable[[tuple[int, ...]], float] | None = None,
 ) -> Found | None:
     """The text of the highest score after `prompt` that `grammar` allows, along `width` beginnings at a time.
 
@@ -81,7 +77,7 @@ def beam_search(
     for left in reversed(range(max_new_tokens)):
         kept, ended, lost = _continue(kept, logits_WV.log_softmax(-1), end, width)
         for text in ended:
-            score = text.log_probability - penalty(text.tokens)
+            score = text.log_probability - (penalty(text.tokens) if penalty else 0.0)
             if score > floor:
                 best, floor = text.tokens, score
         passed_over = max(passed_over, lost)
