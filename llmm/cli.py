@@ -14,9 +14,23 @@ from llmm.errors import UserError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
-NEW_FILE = click.Path(dir_okay=False, path_type=Path, resolve_path=True)
-LEARNER = click.Path(file_okay=False, path_type=Path, resolve_path=True)
-mine_option = click.option("--mine", type=LEARNER, help="Your own implementations in this folder, not the reference.")
+# resolved at once: `in_project` leaves the folder that a path was given in
+FILE_PATH = click.Path(dir_okay=False, path_type=Path, resolve_path=True)
+FOLDER_PATH = click.Path(file_okay=False, path_type=Path, resolve_path=True)
+mine_option = click.option(
+    "--mine", type=FOLDER_PATH, help="Your own implementations in this folder, not the reference."
+)
+
+
+class Words(click.types.StringParamType):
+    """Words for the model, which are Unicode: bytes that are none reach Python as lone surrogates."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click."""
+        words = str(super().convert(value, param, ctx))
+        if any("\ud800" <= character <= "\udfff" for character in words):
+            self.fail(f"{words!r} is not text in UTF-8", param, ctx)
+        return words
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,14 +81,14 @@ def print_json(value: Any) -> None:
 
 
 @llmm.command()
-@click.argument("prompt")
+@click.argument("prompt", type=Words())
 @click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.option("--temperature", default=1.0, show_default=True, help="0 takes the most likely token each time.")
 @click.option("--top-k", default=0, show_default=True, help="Draw from the k most likely tokens, 0 for all.")
 @click.option("--top-p", default=0.9, show_default=True, help="Draw from the most likely tokens of this mass.")
 @click.option("--min-p", default=0.0, show_default=True, help="Drop tokens so many times less likely than the best.")
 @click.option("--repetition-penalty", default=1.0, show_default=True, help="Above 1: tokens that were there get rarer.")
-@click.option("--seed", default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(-(2**63), 2**63 - 1), help="Of the draw.")
 @as_json
 @in_project
 def generate(
@@ -127,8 +141,8 @@ def generate(
 
 
 @llmm.command()
-@click.argument("text")
-@click.option("--figures", type=LEARNER, help="Draw the lens and the attention of every head into this folder.")
+@click.argument("text", type=Words())
+@click.option("--figures", type=FOLDER_PATH, help="Draw the lens and the attention of every head into this folder.")
 @as_json
 @in_project
 def lens(text: str, figures: Path | None, json_: bool) -> None:
@@ -146,7 +160,7 @@ def lens(text: str, figures: Path | None, json_: bool) -> None:
 
 
 @llmm.command()
-@click.argument("question")
+@click.argument("question", type=Words())
 @click.option("--retriever", type=click.Choice(["bm25", "dense", "hybrid"]), help="Default: index.retriever.")
 @as_json
 @in_project
@@ -193,13 +207,13 @@ def _approved(call: str) -> bool:
 
 
 @llmm.command()
-@click.argument("task")
+@click.argument("task", type=Words())
 @click.option("--mcp", "mcp_", multiple=True, metavar="COMMAND", callback=_commands, help="MCP server to start.")
 @click.option("--server", metavar="URL", help="Ask an OpenAI-compatible server; its key is read from LLMM_API_KEY.")
 @click.option("--model", metavar="NAME", help="Of the model on that server.")
 @click.option("--trust", is_flag=True, help="Believe the MCP servers about which of their tools only read.")
 @click.option("--yes", is_flag=True, help="Approve every call.")
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the trace to this file.")
+@click.option("--save", type=FILE_PATH, help="Write the trace to this file.")
 @as_json
 @in_project
 def agent(
@@ -234,20 +248,23 @@ def agent(
         from agents.tool_agent.agent import run_agent
 
         trace = run_agent(task)
-    if save is not None:
-        trace.save(save)
     if json_:
         print_json(trace.to_json())
-        return
-    for step in trace.steps:
-        if step.role == "tool_call":
-            print(f"  call    {_visible(step.text)}")
-            print(f"  result  {_visible(str(step.result))}")
-    print(_visible(trace.answer) or f"no answer: the run ended because of {trace.stop}")
+    else:
+        for step in trace.steps:
+            if step.role == "tool_call":
+                print(f"  call    {_visible(step.text)}")
+                print(f"  result  {_visible(str(step.result))}")
+        print(_visible(trace.answer) or f"no answer: the run ended because of {trace.stop}")
+    if save is not None:
+        try:
+            trace.save(save)
+        except OSError as error:
+            raise UserError(f"{save} cannot be written ({error.strerror})") from None
 
 
 @llmm.command()
-@click.argument("task")
+@click.argument("task", type=Words())
 @click.option("--tokens", default=6000, show_default=True, type=click.IntRange(1), help="Budget, read and written.")
 @click.option("--calls", default=12, show_default=True, type=click.IntRange(1), help="Budget of tool calls.")
 @as_json
@@ -345,7 +362,7 @@ def next_(mine: Path | None) -> None:
 
 @llmm.command()
 @click.argument("milestone")
-@click.option("--into", required=True, type=LEARNER, help="The folder of your own implementations.")
+@click.option("--into", required=True, type=FOLDER_PATH, help="The folder of your own implementations.")
 @in_project
 def begin(milestone: str, into: Path) -> None:
     """Write stubs of MILESTONE's contract (signatures and docstrings, no solution) for your own implementation."""
@@ -389,7 +406,7 @@ def export() -> None:
 
 
 @export.command("hf")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER_PATH)
 @click.option("--base", is_flag=True, help="The pretrained model, without the assistant's adapter.")
 @in_project
 def export_hf(folder: Path, base: bool) -> None:
@@ -401,7 +418,7 @@ def export_hf(folder: Path, base: bool) -> None:
 
 
 @export.command("gguf")
-@click.argument("file", type=NEW_FILE)
+@click.argument("file", type=FILE_PATH)
 @click.option("--base", is_flag=True, help="The pretrained model, without the assistant's adapter.")
 @click.option("--type", "kind", default="f32", show_default=True, type=click.Choice(["f32", "f16", "q8_0"]))
 @in_project
@@ -427,11 +444,11 @@ def export_gguf(file: Path, base: bool, kind: Literal["f32", "f16", "q8_0"]) -> 
 
 def _revision_or_folder(_: click.Context, __: click.Parameter, value: str) -> str:
     """A folder's whole path, since `in_project` leaves the folder that it was given in; a revision as it is."""
-    return str(Path(value).resolve()) if Path(value).is_dir() else value
+    return str(Path(value).resolve()) if value and Path(value).is_dir() else value
 
 
 @llmm.command()
-@click.argument("file", required=False, type=NEW_FILE)
+@click.argument("file", required=False, type=FILE_PATH)
 @in_project
 def card(file: Path | None) -> None:
     """The model card with every figure from the metrics at hand; into FILE, or on standard output."""
@@ -503,7 +520,7 @@ def bench_step(preset: str, steps: int, json_: bool) -> None:
 @click.option("--preset", default="default", show_default=True, help="Whose recipe: a preset, or params.yaml as it is.")
 @click.option("--seconds", default=100.0, show_default=True, type=click.FloatRange(min=5), help="Wall time of a run.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Runs, one after the other.")
-@click.option("--text", type=click.Path(dir_okay=False, path_type=Path), help="Train on the characters of this file.")
+@click.option("--text", type=FILE_PATH, help="Train on the characters of this file.")
 @click.option("--part", default=1.0, show_default=True, type=click.FloatRange(0.1, 1), help="Leave out the text's end.")
 @as_json
 @in_project
@@ -527,7 +544,7 @@ def bench_tokenizer(json_: bool) -> None:
 
 
 @bench.command("retrieval")
-@click.argument("questions", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("questions", type=FILE_PATH)
 @as_json
 @in_project
 def bench_retrieval(questions: Path, json_: bool) -> None:

@@ -1,7 +1,10 @@
 """The evaluation's figures and report, and the model behind langchain's agent."""
 
+import functools
 import random
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +30,20 @@ TASK = Task("what is 12 times 7?", (CALL,))
 def traced(call: str, answer: str, ok: bool = True) -> Trace:
     steps = [Step("tool_call", call, 20, "84", ok), Step("assistant", answer, 8)]
     return Trace(TASK.prompt, "agent", [], steps, answer, "answer")
+
+
+def test_threads_that_begin_together_load_one_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+
+    def load(seed: int) -> object:
+        loads.append(seed)
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr(evaluation, "_load_world", functools.lru_cache(maxsize=1)(load))
+    with ThreadPoolExecutor(4) as pool:
+        worlds = set(pool.map(evaluation._world, [7] * 4))
+    assert len(worlds) == 1 and loads == [7]
 
 
 @pytest.mark.parametrize(

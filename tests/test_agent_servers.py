@@ -27,6 +27,7 @@ from agents.tool_agent.mcp_tools import McpServer, McpTool
 from agents.tool_agent.policy import ModelPolicy, Turn
 from agents.tool_agent.server_policy import ServerPolicy
 from agents.tool_agent.tools import Tool, Toolbox
+from agents.tool_agent.trace import Trace
 from llmm import cli
 from llmm.errors import UserError
 from llmm.training.lora.chat import Conversation, Message, call_text
@@ -708,6 +709,26 @@ def test_the_command_with_a_server_of_tools_and_one_of_a_model(
     assert log.exists() == paid and ("result  paid 5 to ann" in result.stdout) == paid
     assert ("not approved" in result.stdout) == (not paid) == ("no terminal" in result.stderr)
     assert "\\x1b]0;done" in result.stdout and "\x1b" not in result.output
+
+
+def test_a_trace_is_saved_where_the_command_was_given(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    words = ["hello", "--mcp", f"{sys.executable} {TOY} {tmp_path / 'log'}", "--save"]
+    assert command(*words, "trace.json").exit_code == 0
+    assert Trace.load(tmp_path / "below" / "trace.json").task == "hello"
+    lost = command(*words, str(tmp_path / "params.yaml" / "trace.json"))
+    assert isinstance(lost.exception, UserError) and "cannot be written" in str(lost.exception)
+    assert lost.stdout.strip()  # the answer is there all the same
+
+
+@pytest.mark.parametrize("words", [["ask", "\udcff"], ["agent", "\udcff"], ["generate", "x", "--seed", "9" * 20]])
+def test_what_is_no_text_or_no_seed_is_wrong_usage(words: list[str]) -> None:
+    done = CliRunner().invoke(cli.llmm, words)
+    assert done.exit_code == 2 and "Invalid value" in done.output
 
 
 def test_the_command_with_our_model_and_foreign_tools(command: Callable[..., Result], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.capstone.gate import Figure, Spec, compare, load_spec, reader, run_gate
-from agents.capstone.results import FolderResults, at, open_results
+from agents.capstone.results import FolderResults, at, open_results, parse_rows
 from llmm import cli
 from llmm.errors import UserError
 from llmm.evaluation import Row
@@ -292,6 +292,23 @@ def test_rows_of_a_revision_come_from_the_cache_of_dvc(tmp_path: Path, monkeypat
     write(tmp_path / "data", worse, measured(worse))
     report = run_gate("HEAD", SPEC)
     assert [(verdict.name, verdict.test) for verdict in report.regressed] == [("exact", "McNemar")]
+
+
+def test_an_empty_name_is_not_the_folder_that_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`llmm gate --baseline "$BASE"` where nobody has set it would compare the build with itself and pass."""
+    write(tmp_path / "data", rows := drawn(0), measured(rows))
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.llmm, ["gate", "--baseline", ""])
+    assert isinstance(done.exception, UserError) and str(done.exception).startswith("'' is no folder and no revision")
+
+
+def test_rows_may_hold_any_character() -> None:
+    row = {"id": "a\u2028b\x85c\u2029", "suite": "s"}
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for _ in range(2))
+    assert parse_rows(text, "x") == [row, row]
+    with pytest.raises(UserError, match="line 2: no row"):
+        parse_rows(json.dumps(row) + "\n\n", "x")
 
 
 def test_the_command_says_what_regressed_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The capstone's engine, its agents in threads, and the server, asked by OpenAI's own client."""
 
+import asyncio
 import functools
 import http.client
 import json
@@ -30,7 +31,7 @@ from agents.capstone.batched_policy import BatchedPolicy
 from agents.capstone.chat_protocol import ApiError, read_request
 from agents.capstone.engine import Cancelled, Engine, EngineClosed, Generation, QueueFull, Request
 from agents.capstone.prefix_cache import PrefixCache
-from agents.capstone.server import Server, is_loopback, listen
+from agents.capstone.server import Server, is_loopback, listen, run
 from agents.capstone.service import Service
 from agents.capstone.text_stream import TextStream
 from agents.tool_agent.assistant_tools import assistant_toolbox
@@ -795,6 +796,39 @@ def test_a_load_is_measured(server: Running) -> None:
         load.ask_all(f"127.0.0.1:{server.port}", ["count " * 800], 1)
 
 
+def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server(server: Running) -> None:
+    """Asked of the application itself, which hands on what it cannot answer."""
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    path = "/v1/chat/completions"
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    coming = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(server.server.config.loaded_app(scope, receive, send))
+    assert sent[0]["status"] == 499
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_whose_engine_breaks_down_ends_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(tuned(), codec(), tools_with_pay(), 1, 1)
+    listening = listen("127.0.0.1", 0)
+
+    def no_memory(prompt: list[int]) -> tuple[Tensor, int]:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(service.engine._rows, "join", no_memory)
+    with pytest.raises(MemoryError):
+        service.engine.submit(Request([1], 9)).result()
+    with listening, pytest.raises(UserError, match=r"broke down \(MemoryError: none left\): start the server again"):
+        run(service, listening, "127.0.0.1")
+
+
 def test_the_command_says_in_a_line_what_is_missing_or_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
@@ -807,3 +841,5 @@ def test_the_command_says_in_a_line_what_is_missing_or_taken(tmp_path: Path, mon
     assert re.fullmatch(rf"cannot listen at 127.0.0.1 port {port} \(.*in use\): choose .*--port", str(taken.exception))
     nowhere = CliRunner().invoke(cli.llmm, ["serve", "--host", "256.0.0.1"])
     assert isinstance(nowhere.exception, UserError) and "256.0.0.1" in str(nowhere.exception)
+    no_name = CliRunner().invoke(cli.llmm, ["serve", "--host", "a..b"])
+    assert isinstance(no_name.exception, UserError) and "cannot listen at a..b" in str(no_name.exception)

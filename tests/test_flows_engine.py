@@ -70,6 +70,17 @@ def test_a_batch_that_keeps_failing_is_reported_in_one_line_after_the_others(toy
     assert len(set(scored(toy))) == 6
 
 
+def test_an_interrupted_run_begins_no_further_batch(toy, monkeypatch):
+    def interrupt(gathered, batch, rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.Gathered, "add", interrupt)
+    write_text(toy / "slow", "0.2")
+    with pytest.raises(KeyboardInterrupt):
+        run_plainly(TOY, PARAMS, Options(workers=1), toy / "figures")
+    assert len(scored(toy)) <= 2  # of 6: the one that ended and the one that had begun
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
@@ -243,6 +245,25 @@ def test_a_silent_address_costs_two_seconds_at_most():
         assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
         assert time.monotonic() - started < 2.5
     assert not answers("no address at all")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "is_prefect"),
+    [(200, b"true", True), (401, b"", True), (403, b"", True), (200, b"<html>", False), (404, b"true", False)],
+)
+def test_another_service_at_the_address_is_not_taken_for_prefect(status, said, is_prefect):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.handle_request, daemon=True).start()
+        assert answers(f"http://127.0.0.1:{other.server_port}/api") == is_prefect
 
 
 def test_a_server_does_not_outlive_a_parent_that_is_killed(tmp_path):

@@ -3,6 +3,8 @@
 Source: OpenAI's API reference, "Create chat completion". What an answer here has beyond it, its clients ignore or hand
 on: `trace`, the calls of tools; `citations`, the sources that a search brought; `ended`, why the agent stopped. An
 assistant's message that is sent back with its `trace` is read as it was written, calls and results in their places.
+`max_tokens` and `completion_tokens` count every token that the model writes for an answer: calls of tools, and the
+tokens that begin and end a turn, with its text.
 """
 
 import json

@@ -108,6 +108,7 @@ class Engine:
         self._waiting: deque[Generation] = deque()
         self._changed = threading.Condition()  # guards what waits and whether it is closed
         self.closed = False  # also after a fault that ended it
+        self.fault: BaseException | None = None  # which it was
         self.steps = 0  # decoded so far
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -161,7 +162,7 @@ class Engine:
                 self._admit()
                 self._advance()
         except BaseException as error:  # a fault of ours, or no memory: nobody may wait for ever
-            failure = error
+            self.fault = failure = error
             raise
         finally:
             with self._changed:

@@ -96,18 +96,18 @@ class RevisionResults:
 
 def open_results(name: str) -> Results:
     """The results in the folder `name`, or at the git revision `name`. Raises UserError where it is neither."""
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():  # an empty name would be the folder that one stands in
         return FolderResults(Path(name))
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit is None:
-        raise UserError(f"{name} is no folder and no revision of this project's git: name one of them")
+        raise UserError(f"{name!r} is no folder and no revision of this project's git: name one of them")
     return RevisionResults(name, commit.strip())
 
 
 def parse_rows(text: str, where: str) -> list[Row]:
     """The rows of a JSON-lines file. Raises UserError, naming the line, where one has no id or suite."""
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):  # a row may hold U+2028
         try:
             row = json.loads(line)
             row["id"], row["suite"]

@@ -23,6 +23,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents.capstone.chat_protocol import Answer, ApiError, Call, End, event, read_request
@@ -67,13 +68,13 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        why = str(error.strerror).partition(" (")[0]  # the address is said twice otherwise
+    except (OSError, UnicodeError) as error:  # no such address, or nothing that could be one
+        why = str(getattr(error, "strerror", error)).partition(" (")[0]  # the address is said twice otherwise
         raise UserError(f"cannot listen at {host} port {port} ({why}): choose another --host or --port") from None
 
 
 def run(service: Service, listening: socket.socket, host: str) -> None:
-    """Answer what arrives at `listening` until a signal to stop."""
+    """Answer what arrives at `listening` until a signal to stop. Raises UserError where the engine breaks down."""
     server = Server(service, host)
     try:
         server.run(sockets=[listening])
@@ -82,10 +83,12 @@ def run(service: Service, listening: socket.socket, host: str) -> None:
     finally:
         service.close()
         service.engine.join()
+    if (fault := service.engine.fault) is not None:
+        raise UserError(f"the engine broke down ({type(fault).__name__}: {fault}): start the server again")
 
 
 class Server(uvicorn.Server):
-    """A server that gives up the requests in hand when it is told to stop."""
+    """A server that gives up the requests in hand when it is told to stop, and stops when its engine breaks down."""
 
     def __init__(self, service: Service, host: str) -> None:
         self.service = service
@@ -99,6 +102,10 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_SECONDS_TO_END,
             )
         )
+
+    async def on_tick(self, counter: int) -> bool:
+        """See uvicorn: ten times a second, whether to stop."""
+        return await super().on_tick(counter) or self.service.engine.fault is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
@@ -208,7 +215,7 @@ async def _unless_gone(request: Request, events: AsyncIterator[Event], answer: A
     try:
         await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not whole.done():
-            raise ApiError(499, "the client has gone")
+            raise _gone()
         return whole.result()
     finally:
         whole.cancel()
@@ -216,15 +223,22 @@ async def _unless_gone(request: Request, events: AsyncIterator[Event], answer: A
 
 
 async def _body(request: Request) -> bytes:
-    """The body of a request. Raises ApiError 415 where it is not JSON, 413 where it is too long."""
+    """The body of a request. Raises ApiError 415 where it is not JSON, 413 too long, 499 where the client goes."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "expected the content type application/json")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise ApiError(413, f"the body has more than {MOST_BYTES} bytes", code="body_too_long")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BYTES:
+                raise ApiError(413, f"the body has more than {MOST_BYTES} bytes", code="body_too_long")
+    except ClientDisconnect:
+        raise _gone() from None
     return bytes(body)
+
+
+def _gone() -> ApiError:
+    return ApiError(499, "the client has gone")
 
 
 def _refusal(error: ApiError) -> JSONResponse:

@@ -3,6 +3,7 @@
 import functools
 import json
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,14 +173,23 @@ class _World:
         return Maker(phrasings, self.values, "TEST")
 
 
-@functools.lru_cache(maxsize=1)
+_LOCK = threading.Lock()  # lru_cache alone would let two threads load the same model
+
+
 def _world(seed: int) -> _World:
+    with _LOCK:
+        return _load_world(seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_world(seed: int) -> _World:
     from agents.tool_agent.agent import load_toolbox
 
     model, _ = load_tuned(paths.ADAPTER, paths.MODEL, paths.TOKENIZER)
     codec = load_codec(paths.TOKENIZER)
     objects = load_objects(paths.CORPUS)
     toolbox = load_toolbox()
+    toolbox.call(Call("python", {"code": "1"}).text)  # the sandbox is started now, and once
     tools = list(toolbox.tools.values())
     values = collect_values(
         load_documents(paths.CORPUS, "test"), [item for item in objects if item.split == "test"], objects

@@ -86,8 +86,12 @@ def run_plainly(target: Target, params: Params, options: Options, figures: Path)
     gathered = Gathered(plan)
     with ThreadPoolExecutor(options.workers) as pool:
         futures = {pool.submit(_score_with_retries, plan, batch): batch for batch in plan.batches}
-        for future in as_completed(futures):
-            gathered.add(futures[future], future.result)
+        try:
+            for future in as_completed(futures):
+                gathered.add(futures[future], future.result)
+        except BaseException:  # a signal: what has not begun is not wanted any more
+            pool.shutdown(cancel_futures=True)
+            raise
     return gathered.outcome(figures)
 
 

@@ -33,12 +33,15 @@ def configure() -> None:
 
 
 def answers(api_url: str, seconds: float = 2.0) -> bool:
-    """Whether a server answers at `api_url` (which ends in /api) within `seconds`; a refusal by HTTP is an answer."""
+    """Whether a server of Prefect answers at `api_url` (which ends in /api) within `seconds`.
+
+    Its word that it is well is `true`; a server that asks who we are first is taken for one.
+    """
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=seconds):
-            return True
-    except urllib.error.HTTPError:
-        return True
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=seconds) as response:
+            return response.read(16).strip() == b"true"
+    except urllib.error.HTTPError as refusal:
+        return refusal.code in (401, 403)
     except (OSError, ValueError, http.client.HTTPException):  # nobody there, no address, no HTTP
         return False
 
