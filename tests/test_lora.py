@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmm.errors import UserError
+from llmm.foundations.optimizers import Muon
 from llmm.ladder.milestones import find_milestone
 from llmm.ladder.records import read_records
 from llmm.training.lora import checks
@@ -20,6 +21,8 @@ from llmm.training.lora.low_rank import LoRALinear, attach, lora_scale
 from llmm.training.lora.many_adapters import serve_together
 from llmm.training.lora.memory_cost import lora_parameters, training_bytes
 from llmm.training.lora.nf4 import nearest_level, normal_float_levels
+from llmm.training.lora.preference_runs import START, Taste, share_of_letters
+from llmm.training.lora.preferences import best_of_n_kl, best_policy, dpo_gradient, dpo_loss, implicit_reward
 from llmm.training.lora.spectrum import best_low_rank, effective_rank, least_error
 from llmm.training.lora.summed import SummedLora
 
@@ -119,6 +122,22 @@ def test_a_gradient_step_keeps_its_size_under_one_scale_and_a_sign_step_under_th
     assert growth["lora", True] == pytest.approx(1, abs=0.15)
     assert growth["lora", False] == pytest.approx(1 / 16, rel=0.2)  # s² r
     assert growth["rslora", True] == pytest.approx(4, rel=0.2)  # s r
+
+
+def test_an_orthogonal_step_keeps_its_size_at_every_rank():
+    tokens, x, deltas = normal(400, 192, seed=1), normal(1, 192), normal(400, 192, seed=2)
+    sizes = {}
+    for rank in (4, 16, 64, 128):
+        A = normal(rank, 192, seed=3) / (3 * 192) ** 0.5
+        B = torch.nn.Parameter(torch.zeros(192, rank, dtype=torch.float64))
+        B.grad = deltas.mT @ (tokens @ A.mT)
+        U, _, Vh = torch.linalg.svd(B.grad, full_matrices=False)
+        expected = (192 / rank) ** 0.5 * float((A @ x.mT).norm())
+        assert (192 / rank) ** 0.5 * float((U @ Vh @ A @ x.mT).norm()) == pytest.approx(expected, rel=1e-9)
+        Muon([B], lr=1.0, momentum=0.0).step()
+        sizes[rank] = float((B.detach() @ A @ x.mT).norm())
+        assert sizes[rank] == pytest.approx(expected, rel=0.3)  # five steps of Newton-Schulz are that exact
+    assert max(sizes.values()) / min(sizes.values()) < 1.5  # a scale of 1/√r would have it fall to a sixth
 
 
 def test_unrelated_factors_grow_with_the_root_of_the_rank():
@@ -245,6 +264,54 @@ def test_training_holds_what_the_formula_says():
 def test_the_share_of_an_adapter_falls_with_the_width():
     for width in (64, 4096):
         assert lora_parameters([(width, width)] * 4, 8) / (4 * width**2) == pytest.approx(16 / width)
+
+
+# 7. preferences
+
+
+def test_no_policy_beats_the_tilted_base():
+    assert checks.best_policy_error() <= 1e-12
+    base, reward = normal(6).log_softmax(0), normal(6, seed=1)
+    assert torch.allclose(best_policy(base, 0 * reward, 0.3), base)  # without a reward the base is best
+    assert int(best_policy(base, reward, 1e-3).argmax()) == int(reward.argmax())
+    assert best_policy(base, reward, 1e-3).max() == pytest.approx(0, abs=1e-12)
+
+
+def test_a_policy_is_the_best_one_for_the_reward_it_implies():
+    base, policy = normal(6).log_softmax(0), normal(6, seed=1).log_softmax(0)
+    assert torch.allclose(best_policy(base, implicit_reward(policy, base, 0.4), 0.4), policy)
+
+
+def test_pairs_push_by_how_wrong_they_are():
+    assert checks.dpo_gradient_error() <= 1e-12
+    base = torch.zeros(2, 2, dtype=torch.float64)
+    right_and_wrong = torch.tensor([[0.0, -9.0], [-9.0, 0.0]], dtype=torch.float64)
+    pushes = dpo_gradient(right_and_wrong, base, 1.0).abs()
+    assert float(pushes[0].max()) < 1e-3 and float(pushes[1].min()) == pytest.approx(0.5, abs=1e-3)
+    both_fall = torch.tensor([[-5.0, -20.0]], dtype=torch.float64)  # less likely than in the base, both of them
+    assert dpo_loss(both_fall, base[:1], 1.0) < dpo_loss(torch.tensor([[1.0, 0.0]]).double(), base[:1], 1.0)
+
+
+def test_a_fresh_adapter_prefers_nothing():
+    assert checks.dpo_start_error() <= 1e-12
+    assert checks.answer_log_p_error() <= 1e-5
+
+
+def test_all_preferences_together_lead_to_the_best_policy():
+    assert checks.dpo_policy_error() <= 1e-5
+
+
+def test_the_best_of_n_is_known_by_its_rank():
+    assert checks.best_of_n_error() <= 1e-4
+    assert best_of_n_kl(1) == 0
+    draws = torch.rand(40_000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).amax(1)
+    assert float((4 * draws**3).log().mean()) == pytest.approx(best_of_n_kl(4), abs=0.02)
+
+
+def test_the_made_up_taste_is_for_letters():
+    ids = torch.tensor([[0] * START + list(text) for text in (b"aZ" * 16, b"09@[`{ \n" * 4, b"a " * 16)])
+    assert share_of_letters(ids).tolist() == [1, 0, 0.5]
+    assert Taste(0.5, 0.25)(ids).tolist() == [2, -2, 0]
 
 
 # uses

@@ -141,13 +141,26 @@ def test_a_small_temperature_pushes_the_hardest_negative_alone():
 
 
 def test_cosines_bound_the_loss_from_below():
-    best = 2 * torch.eye(8, dtype=torch.float64) - 1  # right ones at 1, wrong ones at -1: nothing can do better
+    def floor(B: int, temperature: float) -> float:
+        return math.log(1 + (B - 1) * math.exp(-B / ((B - 1) * temperature)))
+
     none = torch.zeros(8, 8, dtype=torch.bool)
+    corners = F.normalize(torch.eye(8, dtype=torch.float64) - 1 / 8, dim=1)  # of a simplex
     for temperature in (1.0, 0.1):
-        bound = math.log(1 + 7 * math.exp(-2 / temperature))
-        assert info_nce(best, temperature, none).item() == pytest.approx(bound, rel=1e-9)
-        assert info_nce(normal(8, 8).tanh(), temperature, none).item() > bound
-    assert math.log(1 + 127 * math.exp(-2)) > 2.8  # a batch of 128 without temperature
+        bound = floor(8, temperature)
+        assert info_nce(corners @ corners.mT, temperature, none).item() == pytest.approx(bound, rel=1e-9)
+        free = F.normalize(corners + 0.5 * normal(8, 8), dim=1)
+        other = F.normalize(corners + 0.5 * normal(8, 8, seed=1), dim=1)
+        assert info_nce(free @ other.mT, temperature, none).item() > bound
+    queries, documents = normal(8, 4).requires_grad_(), normal(8, 4, seed=1).requires_grad_()
+    descent = torch.optim.Adam([queries, documents], lr=0.05)
+    for _ in range(300):  # as low as four dimensions allow, where no simplex of eight corners fits
+        descent.zero_grad()
+        loss = info_nce(F.normalize(queries, dim=1) @ F.normalize(documents, dim=1).mT, 1.0, none)
+        loss.backward()
+        descent.step()
+    assert floor(8, 1.0) < loss.item() < 1.1 * floor(8, 1.0)
+    assert math.log(128) - floor(128, 1.0) < 1 and floor(128, 0.05) < 1e-6  # a batch of 128
 
 
 def test_the_density_ratio_is_the_best_score_and_shows_the_information():
@@ -377,6 +390,41 @@ def test_a_certificate_is_the_exact_binomial_bound():
         if point is not None:
             assert point.wrong == mistakes and point.answered == 400
     assert certified_threshold(risk_coverage_curve([0.5] * 10, [True] * 10), 0.05) is None
+
+
+# 9. the document as a hidden variable
+
+
+def by_sequence(scores_Z, tokens_ZT):
+    return (scores_Z.softmax(0) * tokens_ZT.prod(1)).sum()
+
+
+def by_token(scores_Z, tokens_ZT):
+    return (scores_Z.softmax(0)[:, None] * tokens_ZT).sum(0).prod()
+
+
+def test_an_answer_teaches_by_the_posterior_less_the_prior():
+    scores_Z, tokens_ZT = normal(4).requires_grad_(), normal(4, 3, seed=1).sigmoid()
+    (-by_sequence(scores_Z, tokens_ZT).log()).backward()
+    prior_Z = scores_Z.detach().softmax(0)
+    posterior_Z = prior_Z * tokens_ZT.prod(1) / (prior_Z * tokens_ZT.prod(1)).sum()
+    assert torch.allclose(scores_Z.grad, prior_Z - posterior_Z, atol=1e-12)
+    blind = scores_Z.detach().clone().requires_grad_()
+    (-by_sequence(blind, tokens_ZT[:1].expand(4, 3)).log()).backward()  # a generator that does not look
+    assert float(blind.grad.abs().max()) < 1e-12
+    marked = scores_Z.detach().clone().requires_grad_()
+    (-by_sequence(marked, torch.tensor([[0.0], [0], [1], [0]]).double()).log()).backward()
+    assert torch.allclose(marked.grad, prior_Z - F.one_hot(torch.tensor(2), 4))  # (3.2)
+
+
+def test_one_passage_for_all_tokens_or_one_for_each():
+    scores_Z, tokens_ZT = normal(4), normal(4, 3, seed=1).sigmoid()
+    assert torch.allclose(by_sequence(scores_Z, tokens_ZT[:, :1]), by_token(scores_Z, tokens_ZT[:, :1]))
+    assert torch.allclose(by_sequence(scores_Z[:1], tokens_ZT[:1]), by_token(scores_Z[:1], tokens_ZT[:1]))
+    even = torch.zeros(2, dtype=torch.float64)
+    halves, whole = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).double(), torch.tensor([[0.9, 0.9], [0.1, 0.1]]).double()
+    assert by_token(even, halves) > by_sequence(even, halves)
+    assert by_sequence(even, whole) > by_token(even, whole)
 
 
 # questions about another text

@@ -1,7 +1,8 @@
 """What went wrong in a transcript, by rules that anyone can check: no model judges.
 
-The names are those of Cemri et al. 2025 (2503.13657), table 1, who had a model label transcripts; here a label is a
-statement about the turns, so two readers cannot disagree. README, section 7.
+The names with a number are those of Cemri et al. 2025 (2503.13657), who found them by reading transcripts and had a
+model label more of them; here a label is a statement about the turns, so two readers cannot disagree. README, section
+7.
 """
 
 import json
@@ -46,7 +47,7 @@ def incorrect_verification(transcript: Transcript, wanted: Sequence[str]) -> boo
 
 
 def ignored_result(transcript: Transcript, wanted: Sequence[str]) -> bool:
-    """FM-2.5: a call that came back as an error is delivered all the same."""
+    """A call that came back as an error is delivered all the same; in no list, and nearest to FM-2.6."""
     return bool(transcript.broken)
 
 

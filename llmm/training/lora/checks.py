@@ -27,6 +27,15 @@ from llmm.training.lora.low_rank import LoRALinear, adapted_layers, attach, fact
 from llmm.training.lora.many_adapters import NONE, serve_together
 from llmm.training.lora.memory_cost import lora_parameters, training_bytes
 from llmm.training.lora.nf4 import fp4_levels, nearest_level, normal_float_levels, pack, uniform_levels, unpack
+from llmm.training.lora.preferences import (
+    answer_log_p,
+    best_of_n_kl,
+    best_policy,
+    dpo_gradient,
+    dpo_loss,
+    implicit_reward,
+    regularised_reward,
+)
 from llmm.training.lora.quantised_linear import QuantisedLinear, quantise
 from llmm.training.lora.spectrum import best_low_rank, effective_rank, intruder_dimensions, least_error
 from llmm.training.pretraining.recipe import next_token_loss
@@ -638,6 +647,92 @@ def _randomise(model: nn.Module, seed: int = 0) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+
+
+# --- preferences ------------------------------------------------------------------------------------------------------
+
+
+def best_policy_error() -> float:
+    """What the best policy reaches against β ln Z, relative; infinite if any of a hundred others reaches more."""
+    worst = 0.0
+    for seed, beta in enumerate((0.1, 0.7, 3.0)):
+        generator = torch.Generator().manual_seed(seed)
+        base_V, reward_V = (torch.randn(9, generator=generator, dtype=torch.float64) for _ in range(2))
+        base_V = base_V.log_softmax(0)
+        best_V = expect_shape("log policy", best_policy(base_V, reward_V, beta), base_V.shape)
+        reached = regularised_reward(best_V, base_V, reward_V, beta)
+        worst = max(worst, _relative(reached, beta * torch.logsumexp(base_V + reward_V / beta, 0)))
+        for scale in torch.logspace(-3, 1, 100).tolist():
+            noise_V = scale * torch.randn(9, generator=generator, dtype=torch.float64)
+            if regularised_reward((best_V + noise_V).log_softmax(0), base_V, reward_V, beta) > reached:
+                return math.inf
+    return worst
+
+
+def dpo_gradient_error() -> float:
+    """The gradient by hand against autograd's, float64, relative."""
+    generator = torch.Generator().manual_seed(0)
+    log_p_N2, log_base_N2 = (torch.randn(12, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    log_p_N2.requires_grad_()
+    dpo_loss(log_p_N2, log_base_N2, 0.3).backward()
+    return _relative(dpo_gradient(log_p_N2.detach(), log_base_N2, 0.3), log_p_N2.grad)
+
+
+def dpo_start_error() -> float:
+    """Distance of the loss from ln 2 where an adapter has just been attached; infinite if a step does not lower it."""
+    model, ids_BT = _gpt().double(), _ids(8, 16)
+    log_base_N2 = answer_log_p(model, ids_BT, 8).detach().view(4, 2)
+    attach(model, TARGETS, 4, 8.0)
+    loss = dpo_loss(answer_log_p(model, ids_BT, 8).view(4, 2), log_base_N2, 0.5)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 1e-3 * parameter.grad
+    after = dpo_loss(answer_log_p(model, ids_BT, 8).view(4, 2), log_base_N2, 0.5)
+    return _size(float(loss.detach()) - math.log(2)) if after < loss else math.inf
+
+
+def dpo_policy_error() -> float:
+    """ln of the policy that DPO ends at, given every preference as often as its reward has it, less that of the best:
+    largest difference."""
+    generator = torch.Generator().manual_seed(3)
+    base_V, reward_V = (torch.randn(5, generator=generator, dtype=torch.float64) for _ in range(2))
+    base_V, beta = base_V.log_softmax(0), 0.6
+    logits_V = base_V.clone().requires_grad_()
+    pairs = torch.tensor(list(itertools.permutations(range(5), 2)))
+    share_N = torch.sigmoid(reward_V[pairs[:, 0]] - reward_V[pairs[:, 1]])
+    descent = torch.optim.LBFGS([logits_V], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        descent.zero_grad()
+        log_p_V = logits_V.log_softmax(0)
+        losses = [dpo_loss(log_p_V[pair][None], base_V[pair][None], beta) for pair in pairs]
+        loss = (torch.stack(losses) * share_N).sum()
+        loss.backward()
+        return loss
+
+    descent.step(closure)
+    found_V, best_V = logits_V.detach().log_softmax(0), best_policy(base_V, reward_V, beta)
+    reward_error = implicit_reward(best_V, base_V, beta) - reward_V  # (7.3): the same number for all
+    return max(_difference(found_V, best_V), _size(float(reward_error.max() - reward_error.min())))
+
+
+def best_of_n_error() -> float:
+    """KL of the best of n against the integral that it is, over the rank of the reward; largest of four n."""
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    density = {n: n * u ** (n - 1) for n in (1, 2, 7, 30)}
+    return max(_size(best_of_n_kl(n) - float((d * d.log()).mean())) for n, d in density.items())
+
+
+def answer_log_p_error() -> float:
+    """ln p of answers against the sum over their tokens, one forward pass for each, relative."""
+    model, ids_BT = _gpt(), _ids(3, 14)
+    expected = torch.zeros(3)
+    with torch.no_grad():
+        for t in range(9, 14):
+            expected += model(ids_BT[:, :t])[:, -1].log_softmax(-1).gather(1, ids_BT[:, t : t + 1])[:, 0]
+        return _relative(expect_shape("ln p", answer_log_p(model, ids_BT, 9), expected.shape), expected)
 
 
 def _train(model: nn.Module, steps: int) -> list[float]:

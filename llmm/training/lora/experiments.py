@@ -1,4 +1,5 @@
-"""What adapters of low rank can and cannot: a planted shift, rank and rate, forgetting, intruders, four bits."""
+"""What adapters of low rank can and cannot: a planted shift, rank and rate, forgetting, intruders, four bits; and what
+preferences lead to."""
 
 import itertools
 import math
@@ -18,6 +19,18 @@ from llmm.training.lora.adapter import TARGETS
 from llmm.training.lora.block_quantisation import BLOCK, QuantisedMatrix, bits_per_parameter
 from llmm.training.lora.low_rank import LoRALinear, adapted_layers
 from llmm.training.lora.nf4 import fp4_levels, normal_float_levels, uniform_levels
+from llmm.training.lora.preference_runs import (
+    BATCH,
+    RANK,
+    RATE,
+    START,
+    STEPS,
+    best_of,
+    draw_pairs,
+    judged,
+    tuned_by_preferences,
+)
+from llmm.training.lora.preferences import best_of_n_kl
 from llmm.training.lora.small_base import (
     SCALE,
     TASKS,
@@ -485,3 +498,100 @@ def _quantised_nats(base: GPT, name: str) -> float:
     for key, matrix in matrices.items():
         matrix.copy_(kept[key])
     return nats
+
+
+# --- preferences ------------------------------------------------------------------------------------------------------
+
+PAIRS, FEW_PAIRS, JUDGED = 2048, 256, 256
+DRAWS = (2, 4, 8)
+# name → β (None: the preferred answers alone, as in ordinary fine-tuning) and pairs
+PREFERRED: dict[str, tuple[float | None, int]] = {
+    "sft": (None, PAIRS),
+    "beta_1": (1.0, PAIRS),
+    "beta_0_3": (0.3, PAIRS),
+    "beta_0_1": (0.1, PAIRS),
+    "few": (0.3, FEW_PAIRS),
+}
+
+
+def preferences(figures: Path) -> Record:
+    """How much reward does DPO reach for how far from the base, and what does drawing several answers reach?"""
+    base = pretrained()
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in PREFERRED}  # a seed: (KL, reward gained)
+    moved: dict[str, list[tuple[float, float]]] = {name: [] for name in PREFERRED}
+    drawn: dict[int, list[float]] = {n: [] for n in DRAWS}
+    for seed in SEEDS:
+        pairs, taste = draw_pairs(base, PAIRS, seed)
+        before = judged(base, base, taste, pairs, JUDGED, seed).reward
+        for name, (beta, count) in PREFERRED.items():
+            tuned_model = tuned_by_preferences(base, pairs.first(count), beta, seed)
+            outcome = judged(tuned_model, base, taste, pairs, JUDGED, seed)
+            found[name].append((outcome.kl, outcome.reward - before))
+            moved[name].append(outcome.moved)
+        for n in DRAWS:
+            drawn[n].append(best_of(base, taste, n, JUDGED, seed) - before)
+    metrics = {
+        **{
+            name: {
+                "kl": spread([kl for kl, _ in found[name]]),
+                "reward": spread([reward for _, reward in found[name]]),
+                "preferred_moved": spread([chosen for chosen, _ in moved[name]]),
+                "other_moved": spread([other for _, other in moved[name]]),
+                **({} if beta is None else {"beta": beta}),
+            }
+            for name, (beta, _) in PREFERRED.items()
+        },
+        "best_of": {f"n_{n}": {"kl": best_of_n_kl(n), "reward": spread(drawn[n])} for n in DRAWS},
+        "preferred_lost": -statistics.fmean([chosen for chosen, _ in moved["beta_0_1"]]),
+        "other_lost": -statistics.fmean([other for _, other in moved["beta_0_1"]]),
+        "kl_ratio": spread([a / b for (a, _), (b, _) in zip(found["beta_0_1"], found["beta_1"], strict=True)]),
+    }
+    labels = {
+        name: "preferred answers alone" if beta is None else f"DPO, β = {beta:g}" + (", few pairs" * (count < PAIRS))
+        for name, (beta, count) in PREFERRED.items()
+    }
+    figure = plots.preferences(found, {n: drawn[n] for n in DRAWS}, labels, figures / "preferences.svg")
+    return Record(
+        objective="How much more reward does DPO reach for how far from the base, beside the best of several draws?",
+        setup=f"{BASE}. Answers of {T - START} bytes to {START} of a prompt; the reward is the share of letters, in "
+        f"standard deviations of the base's answers; of two answers one is preferred by Bradley and Terry's law. "
+        f"{PAIRS:,} pairs ({FEW_PAIRS} where few), LoRA of rank {RANK}, AdamW at {RATE}, {STEPS} steps of {BATCH} "
+        f"pairs. Judged on {JUDGED} prompts of validation modules: reward gained over the base's answers, and KL from "
+        "the base, summed over the vocabulary at each place of the answers drawn. The best of n draws has its KL by "
+        "the formula (README, 7.8). Rate and number of pairs were chosen on seed 0.",
+        metrics=round_metrics(metrics),
+        seeds=SEEDS,
+        ablation=round_metrics(
+            [
+                *(
+                    {
+                        "changed": labels[name],
+                        "KL, nats an answer": statistics.fmean([kl for kl, _ in found[name]]),
+                        "reward gained": statistics.fmean([reward for _, reward in found[name]]),
+                        "ln p of preferred answers": statistics.fmean([chosen for chosen, _ in moved[name]]),
+                        "of the others": statistics.fmean([other for _, other in moved[name]]),
+                    }
+                    for name in PREFERRED
+                ),
+                *(
+                    {
+                        "changed": f"best of {n} draws",
+                        "KL, nats an answer": best_of_n_kl(n),
+                        "reward gained": statistics.fmean(drawn[n]),
+                    }
+                    for n in DRAWS
+                ),
+            ]
+        ),
+        figure=figure,
+        found="With β = {beta_1[beta]:g} answers gain {beta_1[reward][mean]:.2f} standard deviations of reward at "
+        "{beta_1[kl][mean]:.2f} nats from the base, with {beta_0_3[beta]:g} {beta_0_3[reward][mean]:.2f} at "
+        "{beta_0_3[kl][mean]:.2f}, with {beta_0_1[beta]:g} {beta_0_1[reward][mean]:.2f} at "
+        "{beta_0_1[kl][mean]:.2f}. Tuning on "
+        "the preferred answers alone gains {sft[reward][mean]:.2f}.",
+        negative="The best of four draws from the base, which nobody has tuned, gains "
+        "{best_of[n_4][reward][mean]:.2f} at {best_of[n_4][kl]:.2f} nats. DPO does not keep to the answers that it "
+        "was shown: with β = {beta_0_1[beta]:g} even the preferred ones lose {preferred_lost:.1f} nats of ln p, the "
+        "others {other_lost:.1f}. And with an eighth of the pairs, each seen eight times, β = {few[beta]:g} ends at "
+        "{few[kl][mean]:.2f} nats for {few[reward][mean]:.2f}.",
+    )

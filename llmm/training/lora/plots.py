@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmm.figures import BASELINE_COLOUR, GREEN, OURS, WARM, new_figure, save_figure
+from llmm.training.lora.preferences import best_of_n_kl
 
 SHADES = ("#90cdf4", "#4299e1", "#1a4f85")  # low to high rank, light to dark: also in grey
 COLOURS = {
@@ -135,4 +136,30 @@ def nf4(rmse: Mapping[str, Mapping[int, Sequence[float]]], blocks: Sequence[int]
     )
     axes.set_ylim(0, None)
     axes.set_title("Which sixteen levels lose least of normal numbers?")
+    return save_figure(figure, path)
+
+
+def preferences(
+    found: Mapping[str, Sequence[tuple[float, float]]],
+    drawn: Mapping[int, Sequence[float]],
+    labels: Mapping[str, str],
+    path: Path,
+) -> Path:
+    """Reward gained against the distance from the base, every seed a point, beside the best of n draws."""
+    figure, axes = new_figure()
+    colours = {"sft": WARM, "beta_1": SHADES[0], "beta_0_3": SHADES[1], "beta_0_1": SHADES[2], "few": GREEN}
+    curve = [(best_of_n_kl(n), statistics.fmean(rewards)) for n, rewards in drawn.items()]
+    axes.semilogx(*zip(*curve, strict=True), "x--", color=BASELINE_COLOUR, linewidth=1.2, markersize=6)
+    for n, at in zip(drawn, curve, strict=True):
+        axes.annotate(f"best of {n}", at, (-6, 5), textcoords="offset points", color=BASELINE_COLOUR, ha="right",
+                      fontsize=8)  # fmt: skip
+    for name, runs in found.items():
+        kls, rewards = zip(*runs, strict=True)
+        axes.plot(kls, rewards, "o", color=colours[name], markersize=5)
+        axes.annotate(labels[name], (max(kls), statistics.fmean(rewards)), (8, 0), textcoords="offset points",
+                      color=colours[name], va="center", fontsize=8)  # fmt: skip
+    axes.set(xlabel="KL from the base, nats an answer", ylabel="reward gained, standard deviations", ylim=(0, None))
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right * 4)
+    axes.set_title("How much reward for how far from the base?")
     return save_figure(figure, path)
