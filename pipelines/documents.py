@@ -5,6 +5,7 @@ well, which `llmm log` writes from their records.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from llmm.training.rag.ranker_table import COLUMNS, LABELS, ranker_rows
 from pipelines.summary import Summary, collect
 
 DOCUMENTS = (Path("README.md"), Path("experiments_log.md"), Path("learning_journal.md"))
+_OF_MILESTONE = re.compile(r"(M\d+ [^:]+): (.+)")  # a heading that the ladder writes
 
 
 def _table(columns: str, rows: Sequence[str], *below: str) -> str:
@@ -61,6 +63,23 @@ def sample(summary: Summary) -> str:
     """What the pretrained model writes after the first tokens of a test document."""
     text = (summary.sample["prompt"] + summary.sample["text"]).replace("```", "'''")
     return f"```text\n{text.rstrip()}\n```\n"
+
+
+def log_index(log: str) -> str:
+    """A link to every section of the log: the questions of the pipeline, then the experiments of each milestone."""
+    headings = re.findall(r"^## (.+)$", log, re.MULTILINE)
+    questions = [f"- {_link(heading, heading)}" for heading in headings if not _OF_MILESTONE.match(heading)]
+    experiments: dict[str, list[str]] = {}
+    for heading in headings:
+        if found := _OF_MILESTONE.match(heading):
+            experiments.setdefault(found[1], []).append(_link(found[2], heading))
+    ladder = [f"- {milestone}: {', '.join(links)}" for milestone, links in experiments.items()]
+    return "\n".join(["The pipeline:", "", *questions, "", "The ladder:", "", *ladder, ""])
+
+
+def _link(words: str, heading: str) -> str:
+    """A link in Markdown to a heading of the same file, by the anchor that GitHub gives it."""
+    return f"[{words}](#{re.sub(r'[^a-z0-9 _-]', '', heading.lower()).replace(' ', '-')})"
 
 
 def retrieval_verdict(_: Summary) -> str:
@@ -821,8 +840,9 @@ PARTS: dict[str, Callable[[Summary], str]] = {
 
 def render(text: str, summary: Summary) -> str:
     """`text` with its generated parts filled. Raises UserError for a part that nobody generates."""
-    parts = {name: partial(part, summary) for name, part in PARTS.items()}
-    return fill(text, parts | log_parts(load_milestones()))
+    parts = {name: partial(part, summary) for name, part in PARTS.items()} | log_parts(load_milestones())
+    without_index = fill(text, parts | {"log-index": lambda: ""})
+    return fill(without_index, {"log-index": partial(log_index, without_index)}, leave_others=True)
 
 
 def main() -> None:

@@ -131,17 +131,21 @@ def _write(results: dict[str, dict[str, float]]) -> None:
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
-    """The loss of every rung, one dot a seed: which change of the recipe pays?"""
+    """What every change won over the last kept rung, one dot a seed: which change of the recipe pays?"""
     figure, axes = new_figure(height=5.0)
+    before = rows[0]  # the recipe that all begins with: nothing won over itself
     for position, row in enumerate(rows):
         place, colour = len(rows) - position, OURS if row["kept"] else BASELINE_COLOUR
-        losses = row["val_nats_per_token"]
-        axes.plot(losses, [place] * len(losses), "o", color=colour, markersize=4, alpha=0.7)
-        axes.plot([fmean(losses)] * 2, [place - 0.3, place + 0.3], color=colour)
+        pairs = zip(before["val_nats_per_token"], row["val_nats_per_token"], strict=True)
+        won = [old - new for old, new in pairs]  # at one seed, which is one split of the corpus
+        axes.plot(won, [place] * len(won), "o", color=colour, markersize=4, alpha=0.7)
+        axes.plot([fmean(won)] * 2, [place - 0.3, place + 0.3], color=colour)
+        before = row if row["kept"] else before
+    axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows), 0, -1), [row["changed"] for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color("black" if row["kept"] else BASELINE_COLOUR)
-    axes.set(xlabel="nats a token, whole validation split")
+    axes.set(xlabel="nats a token won over the last kept rung")
     title = "Which change of the recipe pays, at equal tokens? Blue: kept for the rungs below; grey: not kept"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     save_figure(figure, FIGURE)

@@ -32,7 +32,7 @@ ARTIFACTS = {
 _READERS = (
     (
         "extractive",
-        "extracted by rules",
+        "definition of the named object looked up",
         {"BM25's best sentence": "bm25_sentence", "the model without a passage": "closed_book"},
     ),
     (
@@ -40,7 +40,7 @@ _READERS = (
         "written by the model",
         {
             "without a passage": "closed_book",
-            "with the right passage": "gold_context",
+            "with the right passage, a ceiling": "gold_context",
             "BM25's best sentence": "bm25_sentence",
         },
     ),
@@ -151,6 +151,11 @@ def _retrieval(metrics: Any) -> list[Measure]:
             ends = [_number(metrics, "questions", system, f"f1_{end}") for end in ("low", "high")]
             beside = _numbers(metrics, {name: ("questions", other, "f1") for name, other in others.items()})
             found.append(Measure(f"answers, {what}", value, _interval(ends), beside, "F1"))
+    cited = _number(metrics, "hand_written", "right_source_cited", "rate")
+    if cited is not None:
+        ends = [_number(metrics, "hand_written", "right_source_cited", end) for end in ("low", "high")]
+        beside = _numbers(metrics, {"BM25's first passage": ("hand_written", "bm25", "recall@1")})
+        found.append(Measure("answers to hand-written questions", cited, _interval(ends), beside, "right source cited"))
     return found
 
 

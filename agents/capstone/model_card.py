@@ -265,13 +265,14 @@ def _training(build: Build) -> str:
 
 Text: {_source(build)}. {_licence_of_text(build)}
 
-Split {build("prepare", "split")}, before anything was learned, so that no part of a held-out document was seen:
+Split {build("prepare", "split")}, before anything was learned. No held-out document was trained on; passages that one
+shares with a training document (xz, allowed to read those first, finds many) were:
 
 | split | documents | MB | used for |
 |---|---|---|---|
 | training | {split["train"]:,} | {size["train"]:.2f} | tokenizer, pretraining, fine-tuning, the encoder |
 | validation | {split["val"]:,} | {size["val"]:.2f} | every choice |
-| test | {split["test"]:,} | {size["test"]:.2f} | the figures below |
+| test | {split["test"]:,} | {size["test"]:.2f} | the figures below; the log names what was chosen knowing them |
 
 {skipped[0]} exact and {skipped[1]} near duplicates were left out first. The search index holds all three splits; the
 questions of the evaluation are about the test split.
