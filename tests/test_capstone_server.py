@@ -618,6 +618,22 @@ USER = '{"role":"user","content":"x"}'
         (f'{{"model":"chat","messages":[{USER}],"temperature":NaN}}', "temperature"),
         (f'{{"model":"chat","messages":[{USER}],"top_p":0}}', "top_p"),
         (f'{{"model":"chat","messages":[{USER}],"max_tokens":0}}', "max_tokens"),
+        (
+            json.dumps(
+                {
+                    "model": "assistant",
+                    "messages": [
+                        {
+                            "role": "assistant",
+                            "content": "x",
+                            "trace": [{"call": '{"name":5,"arguments":{"a":"b"}}', "result": "r"}],
+                        },
+                        {"role": "user", "content": "x"},
+                    ],
+                }
+            ),
+            "messages.0.trace.0.call",
+        ),
         (f'{{"model":"chat","messages":[{USER}],"seed":{2**63}}}', "seed"),
         (f'{{"model":"chat","messages":[{USER}],"stop":[""]}}', "stop"),
         (f'{{"model":"chat","messages":[{USER}],"n":2}}', "n"),

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from llmm.training.lora.chat import Message
 from llmm.transformers.gpt.sampling import Sampler
@@ -55,6 +56,18 @@ class _Part(BaseModel):
 class _Called(BaseModel):
     call: str
     result: str
+
+    @field_validator("call")
+    @classmethod
+    def _names_a_tool(cls, call: str) -> str:
+        """As it was sent, a call names its tool; what is no JSON the model wrote itself, and no tool has taken it."""
+        try:
+            read = json.loads(call)
+        except (ValueError, RecursionError):
+            return call
+        if isinstance(read, dict) and not isinstance(read.get("name"), str):
+            raise PydanticCustomError("no_call", "expected a call as it was sent, with the name of its tool")
+        return call
 
 
 class _Said(BaseModel):

@@ -147,7 +147,7 @@ def preferences(
 ) -> Path:
     """Reward gained against the distance from the base, every seed a point, beside the best of n draws."""
     figure, axes = new_figure()
-    colours = {"sft": WARM, "beta_1": SHADES[0], "beta_0_3": SHADES[1], "beta_0_1": SHADES[2], "few": GREEN}
+    colours = {"sft": WARM, "beta_1": SHADES[1], "beta_0_3": OURS, "beta_0_1": SHADES[2], "few": GREEN}
     curve = [(best_of_n_kl(n), statistics.fmean(rewards)) for n, rewards in drawn.items()]
     axes.semilogx(*zip(*curve, strict=True), "x--", color=BASELINE_COLOUR, linewidth=1.2, markersize=6)
     for n, at in zip(drawn, curve, strict=True):
@@ -156,8 +156,10 @@ def preferences(
     for name, runs in found.items():
         kls, rewards = zip(*runs, strict=True)
         axes.plot(kls, rewards, "o", color=colours[name], markersize=5)
-        axes.annotate(labels[name], (max(kls), statistics.fmean(rewards)), (8, 0), textcoords="offset points",
-                      color=colours[name], va="center", fontsize=8)  # fmt: skip
+        left = name == "beta_0_1"  # to its right are the runs with few pairs
+        axes.annotate(labels[name], (min(kls) if left else max(kls), statistics.fmean(rewards)), (-8 if left else 8, 0),
+                      textcoords="offset points", color=colours[name], va="center", ha="right" if left else "left",
+                      fontsize=8)  # fmt: skip
     axes.set(xlabel="KL from the base, nats an answer", ylabel="reward gained, standard deviations", ylim=(0, None))
     left, right = axes.get_xlim()
     axes.set_xlim(left, right * 4)
