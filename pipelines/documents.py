@@ -14,6 +14,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from llmm import paths
+from llmm.errors import UserError
 from llmm.files import read_json, write_text
 from llmm.generated import fill
 from llmm.ladder.log import log_parts
@@ -187,6 +188,21 @@ def left_out(_: Summary) -> str:
     columns = (
         "nats a number | new values | new phrasings | two questions | no tool | calculations, new values | programs | "
         "calculations, new phrasings | programs"
+    )
+    return _table(columns, rows)
+
+
+def own_mistakes(_: Summary) -> str:
+    """Exact first calls on development tasks of what was tried against the mistakes that are left."""
+    suites = ("new_values", "new_phrasings", "two_questions")
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "own_mistakes.json"):
+        forced = [f"{run['forced'][suite]:.3f}" for suite in (*suites, "no_tool")]
+        searched = [f"{run['searched'][suite]:.3f}" if "searched" in run else "" for suite in suites]
+        rows.append(f"| {run['changed']} | {' | '.join(forced + searched)} |")
+    columns = (
+        "tried | new values | new phrasings | two questions | no tool | searched: new values | new phrasings | "
+        "two questions"
     )
     return _table(columns, rows)
 
@@ -787,6 +803,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "capitals": capitals,
     "beams": beams,
     "left-out": left_out,
+    "own-mistakes": own_mistakes,
     "serve-beams": serve_beams,
     "induction-start": induction_start,
     "induction-start-characters": induction_start_characters,
@@ -864,4 +881,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(f"documents: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -4,8 +4,10 @@ Later runs of the same model on the same text say whether their loss is normal b
 """
 
 import csv
+import sys
 
 from llmm import paths
+from llmm.errors import UserError
 from llmm.files import read_json, write_json
 from llmm.params import load_params
 from llmm.training.pretraining.verdict import CURVES
@@ -31,4 +33,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(f"expected curve: {error}", file=sys.stderr)
+        sys.exit(1)

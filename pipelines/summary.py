@@ -40,7 +40,7 @@ _READERS = (
         "written by the model",
         {
             "without a passage": "closed_book",
-            "with the right passage, a ceiling": "gold_context",
+            "with the right passage (a ceiling)": "gold_context",
             "BM25's best sentence": "bm25_sentence",
         },
     ),
