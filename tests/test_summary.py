@@ -123,3 +123,36 @@ def test_an_empty_folder_gives_only_gaps(project):
     found = json.loads(shown.stdout)
     assert found["artifacts"] == found["measures"] == found["stages"] == []
     assert set(found["missing"]) == set(summary.STAGES) - {"source"}
+
+
+def test_another_text_has_no_hand_written_questions(project):
+    fill()
+    assert "this text is another one" in documents.retrieval_hand_written(summary.collect())
+
+
+def test_hand_written_answers_stand_beside_the_simplest_of_citations(project):
+    fill()
+    metrics = Path("data/metrics/rag_eval.json")
+    cited = {"rate": 0.3, "low": 0.2, "high": 0.4}
+    found = json.loads(metrics.read_text()) | {
+        "hand_written": {"right_source_cited": cited, "bm25": {"recall@1": 0.37}}
+    }
+    write_json(metrics, found)
+    (row,) = [one for one in summary.collect().measures if one.unit == "right source cited"]
+    assert (row.value, row.interval, row.baselines) == (0.3, (0.2, 0.4), {"BM25's first passage": 0.37})
+    assert not row.beats_all
+
+
+def test_the_index_of_the_log_links_its_sections():
+    log = (
+        "# Log\n\n## M7 Mini GPT: lens\n\n### Not this\n\n## How much, at GPT-2's rate?\n\n## M7 Mini GPT: two heads\n"
+    )
+    assert documents.log_index(log).splitlines() == [
+        "The pipeline:",
+        "",
+        "- [How much, at GPT-2's rate?](#how-much-at-gpt-2s-rate)",
+        "",
+        "The ladder:",
+        "",
+        "- M7 Mini GPT: [lens](#m7-mini-gpt-lens), [two heads](#m7-mini-gpt-two-heads)",
+    ]

@@ -544,6 +544,15 @@ def preferences(figures: Path) -> Record:
         "best_of": {f"n_{n}": {"kl": best_of_n_kl(n), "reward": spread(drawn[n])} for n in DRAWS},
         "preferred_lost": -statistics.fmean([chosen for chosen, _ in moved["beta_0_1"]]),
         "other_lost": -statistics.fmean([other for _, other in moved["beta_0_1"]]),
+        # (7.1) over the base's, at the β that each policy was tuned with, and what the best number of draws has there
+        "objective": {
+            name: {
+                "dpo": spread([reward - beta * kl for kl, reward in found[name]]),
+                "best_of": max(statistics.fmean(drawn[n]) - beta * best_of_n_kl(n) for n in DRAWS),
+            }
+            for name, (beta, _) in PREFERRED.items()
+            if beta is not None
+        },
         "kl_ratio": spread([a / b for (a, _), (b, _) in zip(found["beta_0_1"], found["beta_1"], strict=True)]),
     }
     labels = {
@@ -555,10 +564,11 @@ def preferences(figures: Path) -> Record:
         objective="How much more reward does DPO reach for how far from the base, beside the best of several draws?",
         setup=f"{BASE}. Answers of {T - START} bytes to {START} of a prompt; the reward is the share of letters, in "
         f"standard deviations of the base's answers; of two answers one is preferred by Bradley and Terry's law. "
-        f"{PAIRS:,} pairs ({FEW_PAIRS} where few), LoRA of rank {RANK}, AdamW at {RATE}, {STEPS} steps of {BATCH} "
-        f"pairs. Judged on {JUDGED} prompts of validation modules: reward gained over the base's answers, and KL from "
-        "the base, summed over the vocabulary at each place of the answers drawn. The best of n draws has its KL by "
-        "the formula (README, 7.8). Rate and number of pairs were chosen on seed 0.",
+        f"{PAIRS:,} pairs on prompts of the training modules ({FEW_PAIRS} where few), LoRA of rank {RANK}, AdamW at "
+        f"{RATE}, {STEPS} steps of {BATCH} pairs: one pass, which does not reach the minimum. Judged on {JUDGED} "
+        "prompts of validation modules: reward gained over the base's answers, and KL from the base, summed over the "
+        "vocabulary at each place of the answers drawn. The best of n draws has at most the KL of the formula (README, "
+        "7.8), as rewards tie. Rate and number of pairs were chosen on seed 0.",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(
@@ -590,8 +600,12 @@ def preferences(figures: Path) -> Record:
         "{beta_0_1[kl][mean]:.2f}. Tuning on "
         "the preferred answers alone gains {sft[reward][mean]:.2f}.",
         negative="The best of four draws from the base, which nobody has tuned, gains "
-        "{best_of[n_4][reward][mean]:.2f} at {best_of[n_4][kl]:.2f} nats. DPO does not keep to the answers that it "
-        "was shown: with β = {beta_0_1[beta]:g} even the preferred ones lose {preferred_lost:.1f} nats of ln p, the "
-        "others {other_lost:.1f}. And with an eighth of the pairs, each seen eight times, β = {few[beta]:g} ends at "
-        "{few[kl][mean]:.2f} nats for {few[reward][mean]:.2f}.",
+        "{best_of[n_4][reward][mean]:.2f} at {best_of[n_4][kl]:.2f} nats. By what both are after, reward less β times "
+        "KL, one pass of DPO has {objective[beta_1][dpo][mean]:.2f}, {objective[beta_0_3][dpo][mean]:.2f} and "
+        "{objective[beta_0_1][dpo][mean]:.2f} for the three β, the best number of draws "
+        "{objective[beta_1][best_of]:.2f}, {objective[beta_0_3][best_of]:.2f} and {objective[beta_0_1][best_of]:.2f}. "
+        "With an eighth of the pairs, each seen eight times, β = {few[beta]:g} ends at {few[kl][mean]:.2f} nats for "
+        "{few[reward][mean]:.2f}. With β = {beta_0_1[beta]:g} the preferred answers too lose {preferred_lost:.1f} nats "
+        "of ln p, the others {other_lost:.1f}: over its own answers the base loses to every other policy on average, "
+        "to the best one as well.",
     )

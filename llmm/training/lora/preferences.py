@@ -51,6 +51,6 @@ def best_of_n_kl(n: int) -> float:
 
 
 def answer_log_p(model: GPT, ids_BT: Tensor, start: int) -> Tensor:
-    """ln p of the tokens from place `start` on, given those before: ids (B, T) → (B,)."""
+    """ln p of the tokens from place `start` on, at least 1, given those before: ids (B, T) → (B,)."""
     logits_BTV = model(ids_BT[:, :-1])[:, start - 1 :]
     return -F.cross_entropy(logits_BTV.mT, ids_BT[:, start:], reduction="none").sum(1)
