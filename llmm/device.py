@@ -51,6 +51,7 @@ def compiled(function: Callable[P, R], device: torch.device, dynamic: bool | Non
     ("online") scales the sum whenever the maximum rises, and is slower over a vocabulary.
     """
     options = {"online_softmax": False} if device.type == "cuda" else None
+    _spare_trials_of_the_compiler()
     return torch.compile(function, dynamic=dynamic, options=options)
 
 
@@ -61,8 +62,20 @@ def leave_uncompiled(module: torch.nn.Module) -> None:
 
 def compile_blocks(blocks: Iterable[torch.nn.Module]) -> None:
     """Compile each block, in place: one graph stands for all, ready in about half the time of the whole model's."""
+    _spare_trials_of_the_compiler()
     for block in blocks:
         block.compile(dynamic=False)
+
+
+def _spare_trials_of_the_compiler() -> None:
+    """Where nothing has been compiled before, torch builds and loads a program for each of a processor's vector units.
+
+    That takes ten seconds, to learn whether the compiler knows AVX2 and AVX-512: whichever can read torch's headers
+    does. Trials of bfloat16 and of matrix tiles, which are younger and quicker to try, stay.
+    """
+    from torch._inductor import config  # on demand: it takes a while
+
+    config.cpp.vec_isa_ok = True
 
 
 def compiling_nothing_new() -> contextlib.AbstractContextManager[None]:

@@ -686,6 +686,42 @@ def huge_pages(_: Summary) -> str:
     return _table(columns, _pairs_of_steps("huge_pages.json", "small", "huge"))
 
 
+def compiler_trials(_: Summary) -> str:
+    """The first graph where nothing has been compiled before, with and without torch's trials of the compiler."""
+    rows = [
+        f"| {run['tried']:.1f} | {run['spared']:.1f} |"
+        for run in read_json(paths.DATA / "experiments" / "compiler_trials.json")
+    ]
+    return _table("first graph, s, with the trials | without", rows)
+
+
+def product_shapes(_: Summary) -> str:
+    """A product whose shape is new each time, and one whose shape has come before; medians of 40."""
+    rows = [
+        f"| {run['dtype']} | {run['another']:.2f} | {run['same']:.2f} | {run['another'] / run['same']:.1f} |"
+        for run in read_json(paths.DATA / "experiments" / "product_shapes.json")
+    ]
+    return _table("products in | another shape each time, ms | the same shape, ms | ratio", rows)
+
+
+def varying_shapes(_: Summary) -> str:
+    """A step of fine-tuning whose number of targets is another in every batch, and one of a few; pairs in turns."""
+    columns = "pair | model, ms, any number | multiples of 64 | optimizers, ms, any number | multiples of 64 | ratio"
+    return _table(columns, _pairs_of_steps("varying_shapes.json", "varying", "few"))
+
+
+def bfloat16_assistant(_: Summary) -> str:
+    """Exact calls on development tasks of the default and of one whole run in bfloat16."""
+    suites = ("new_values", "new_phrasings", "two_calls", "no_tool")
+    rows = [
+        f"| {run['trained']} | {run['bits_per_byte']:.3f} | "
+        + " | ".join(f"{run[suite]:.3f}" for suite in suites)
+        + " |"
+        for run in read_json(paths.DATA / "experiments" / "bfloat16_assistant.json")
+    ]
+    return _table("trained | bits per byte, test | new values | new phrasings | two questions | no tool", rows)
+
+
 def _pairs_of_steps(name: str, before: str, after: str) -> list[str]:
     rows = []
     for number, run in enumerate(read_json(paths.DATA / "experiments" / name), 1):
@@ -841,6 +877,10 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "serve-json-calls": serve_json_calls,
     "freed-memory": freed_memory,
     "huge-pages": huge_pages,
+    "compiler-trials": compiler_trials,
+    "product-shapes": product_shapes,
+    "varying-shapes": varying_shapes,
+    "bfloat16-assistant": bfloat16_assistant,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-before": step_gpu_before,

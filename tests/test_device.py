@@ -28,6 +28,15 @@ def test_auto_on_a_gpu_asks_what_it_can(monkeypatch, capability, expected):
     device._faster_dtype.cache_clear()
 
 
+def test_no_vector_unit_is_tried_before_the_first_graph(monkeypatch):
+    from torch._inductor import config, cpu_vec_isa
+
+    monkeypatch.setattr(config.cpp, "vec_isa_ok", None)
+    device.compiled(torch.sin, CPU)
+    monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", lambda *_: pytest.fail("builds a program to try it"))
+    assert bool(cpu_vec_isa.VecAVX2())
+
+
 def test_a_named_dtype_is_taken_at_its_word():
     assert device.pick_dtype("float32", CPU) == torch.float32
     assert device.pick_dtype("bfloat16", CPU) == torch.bfloat16
