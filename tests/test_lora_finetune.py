@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -147,10 +148,10 @@ def test_packed_and_padded_batches_have_one_loss_and_one_gradient() -> None:
     data = of_many_lengths(12)
     padded, [packed] = collate(data, pad=1), batches_in_order(data, 12, 128, 1)
     grads = []
-    for batch, documents in ((padded, None), (packed, packed.documents_BT)):
+    for batch, documents, weights in ((padded, None, None), (packed, packed.documents_BT, packed.weights)):
         model = gpt().double()
         hidden_BTD = model.hidden(batch.ids_BT, documents_BT=documents)
-        loss = model.loss(hidden_BTD.flatten(0, 1)[batch.positions], batch.targets)
+        loss = model.loss(hidden_BTD.flatten(0, 1)[batch.positions], batch.targets, weights)
         loss.backward()
         grads.append((loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
     (first, by_padded), (second, by_packed) = grads
@@ -197,6 +198,9 @@ def test_windows_hold_every_example_once_an_epoch_and_hardly_any_padding() -> No
     assert max(inputs) <= 128 and sum(inputs) > 0.95 * 128 * len(inputs)
     for batch in batches_in_order(data, 4, 128, 1):
         assert batch.ids_BT.shape == (4, 128) and (batch.ids_BT[batch.documents_BT == NONE] == 1).all()
+        counted = int((batch.weights > 0).sum())
+        assert len(batch.positions) == len(batch.targets) == len(batch.weights) == 64 * math.ceil(counted / 64)
+        assert (batch.weights[:counted] > 0).all()
     with pytest.raises(ValueError, match="does not fit"):
         list(pack([Example([3] * 130, [0.0] * 130)], 128))
 

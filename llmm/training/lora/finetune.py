@@ -116,9 +116,10 @@ def mean_loss(
     total, count = 0.0, 0
     with torch.inference_mode(), compiling_nothing_new():
         for batch in batches_in_order(examples, batch_size, seq_len, PAD):
-            alike = replace(batch, weights=torch.ones_like(batch.weights))
-            total += _loss(model, alike, dtype).item() * len(batch.targets)
-            count += len(batch.targets)
+            alike = replace(batch, weights=(batch.weights > 0).float())
+            targets = int(alike.weights.sum())
+            total += _loss(model, alike, dtype).item() * targets
+            count += targets
     model.train(was_training)
     return total / max(1, count)
 

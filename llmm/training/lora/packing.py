@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from llmm.training.lora.dataset import Example
 
 POOL = 64  # conversations to choose from for a window
 NONE = -1  # the document of padding
+ROUND = 64  # a batch has a multiple of so many targets
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class PackedBatch:
 
     `ids_BT` are the inputs, `documents_BT` says which conversation of its window a token belongs to; `positions` (N,)
     of the flat B·T are those whose next token, in `targets` (N,), counts in the loss, with its weight in `weights`.
+    N is filled up to a multiple of 64 with targets of weight 0: products in bfloat16 are compiled for every shape that
+    is new.
     """
 
     ids_BT: Tensor
@@ -83,6 +87,8 @@ def collate_windows(windows: Sequence[Sequence[Example]], rows: int, seq_len: in
             start = end
     positions = weights_BT.flatten().nonzero()[:, 0]
     targets, weights = targets_BT.flatten()[positions], weights_BT.flatten()[positions]
+    fill = (0, -len(positions) % ROUND)
+    positions, targets, weights = F.pad(positions, fill), F.pad(targets, fill, value=pad), F.pad(weights, fill)
     return PackedBatch(ids_BT, documents_BT, positions, targets, weights)
 
 
