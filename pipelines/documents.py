@@ -711,15 +711,16 @@ def varying_shapes(_: Summary) -> str:
 
 
 def bfloat16_assistant(_: Summary) -> str:
-    """Exact calls on development tasks of the default and of one whole run in bfloat16."""
+    """Exact calls on development tasks of assistants trained in float32 and in bfloat16."""
     suites = ("new_values", "new_phrasings", "two_calls", "no_tool")
     rows = [
-        f"| {run['trained']} | {run['bits_per_byte']:.3f} | "
+        f"| {run['trained']} | {run['steps']:,} | {run['bits_per_byte']:.3f} | "
         + " | ".join(f"{run[suite]:.3f}" for suite in suites)
         + " |"
         for run in read_json(paths.DATA / "experiments" / "bfloat16_assistant.json")
     ]
-    return _table("trained | bits per byte, test | new values | new phrasings | two questions | no tool", rows)
+    columns = "trained | steps | bits per byte, test | new values | new phrasings | two questions | no tool"
+    return _table(columns, rows)
 
 
 def _pairs_of_steps(name: str, before: str, after: str) -> list[str]:
@@ -827,6 +828,16 @@ def shakespeare_search(_: Summary) -> str:
     return _table(columns, rows)
 
 
+def characters_compiled(_: Summary) -> str:
+    """The preset `shakespeare` in 100 s, uncompiled and compiled, scored on a part of the training split."""
+    columns = "100 s | nats a character, held out | training | wall time | tokens | tokens a second"
+    rows = []
+    for run in read_json(paths.DATA / "experiments" / "characters_compiled.json"):
+        figures = f"{run['held_out_nats']:.4f} | {run['training']:.3f} | {run['wall_seconds']:.1f} s"
+        rows.append(f"| {run['run']} | {figures} | {run['tokens']:,} | {run['tokens_per_second']:,} |")
+    return _table(columns, rows)
+
+
 PARTS: dict[str, Callable[[Summary], str]] = {
     "results": results,
     "costs": costs,
@@ -870,6 +881,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "recipe-ladder": recipe_ladder,
     "shakespeare": shakespeare,
     "shakespeare-search": shakespeare_search,
+    "characters-compiled": characters_compiled,
     "rerank-search": rerank_search,
     "retrieval-xquad": retrieval_xquad,
     "team": team,

@@ -19,8 +19,8 @@ from llmm.errors import UserError
 from llmm.params import PretrainParams
 
 SHAKESPEARE = Path("../shared/data/tinyshakespeare/input.txt")
-ENDING = 1.0  # seconds to leave the process
-WORTH_COMPILING = 150.0  # seconds of a run from which on blocks that compile in 40 s have made up for it on two cores
+ENDING = 2.0  # seconds to leave the process, and torch's compilers with it
+WORTH_COMPILING = 80.0  # seconds of a run from which on blocks that compile in 20 to 30 s have made up for it
 SCORING = 0.4  # of the time that a token takes in training: a forward pass, uncompiled
 
 
