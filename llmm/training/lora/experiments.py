@@ -83,8 +83,9 @@ def planted_shift(figures: Path) -> Record:
         "least possible before?",
         setup=f"A frozen random matrix of {PLANTED_SHAPE[0]} × {PLANTED_SHAPE[1]}, examples by the same matrix plus "
         f"one of rank {PLANTED_RANK} with singular values 4, 3, 2, 1 and noise of {PLANTED_NOISE}; inputs white, "
-        f"{PLANTED_EXAMPLES:,} of them; AdamW, {PLANTED_STEPS} steps on all, in float64. The error is "
-        "|planted - learnt|² over |planted|²; the bound is what the singular values beyond the rank leave (README, 3.3).",
+        f"{PLANTED_EXAMPLES:,} of them; AdamW, {PLANTED_STEPS} steps on all, in float64. The "
+        "error is |planted - learnt|² over |planted|²; the bound is what the singular values beyond the rank leave "
+        "(README, 3.3).",
         metrics=round_metrics(metrics),
         seeds=SEEDS,
         ablation=round_metrics(
