@@ -11,7 +11,7 @@ from agents.tool_agent.phrasings.tables import SUBJECTS, Split, held_out_skeleto
 from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, asks_for_a_search, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR, ToolResult
-from agents.tool_agent.traces import SHARES, make_conversations, with_verbs_exchanged, word_search
+from agents.tool_agent.traces import SHARES, make_conversations, word_search
 from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
 from llmm.training.lora.truecase import truecased
@@ -153,17 +153,6 @@ def test_the_same_seed_makes_the_same_data() -> None:
         make_conversations(Maker("TRAIN", VALUES, "TRAIN"), toolbox(), 60, random.Random(4)) for _ in range(2)
     )
     assert first == second
-
-
-def test_deeds_come_once_more_under_other_verbs() -> None:
-    deeds = [*(f"return the {letter}" for letter in "abcdefghijkl"), "save cookies to a file", "use a default"]
-    values = Values(("json.loads",), ("cookies",), tuple(deeds))
-    more = with_verbs_exchanged(values, random.Random(0))
-    added = set(more.deeds) - set(values.deeds)
-    assert set(values.deeds) < set(more.deeds) and (more.names, more.topics) == (values.names, values.topics)
-    assert {deed.split(maxsplit=1)[1] for deed in added} <= {deed.split(maxsplit=1)[1] for deed in values.deeds}
-    assert {deed.split()[0] for deed in added} == {"return", "use", "save"}
-    assert with_verbs_exchanged(Values((), (), ()), random.Random(0)).deeds == ()
 
 
 def test_tasks_can_be_made_for_a_source_without_objects_and_without_text() -> None:

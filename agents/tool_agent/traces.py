@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from agents.tool_agent.tasks import Maker, conversation, plan
 from agents.tool_agent.tools import MAX_RESULT_CHARS, Passage, Search, Toolbox, make_toolbox
-from agents.tool_agent.values import Values, collect_values
+from agents.tool_agent.values import collect_values
 from llmm.corpus import Document, PythonObject
 from llmm.params import IndexParams
 from llmm.training.lora.chat import Conversation, Message
@@ -84,17 +84,6 @@ def word_search(documents: Sequence[Document], params: IndexParams) -> Search:
     return search
 
 
-def with_verbs_exchanged(values: Values, rng: random.Random) -> Values:
-    """`values` with every deed once more, under a verb that any of them has, the rare ones as often as the others.
-
-    A third of the deeds begin with "return" and hardly one with "use", which phrasings say as well ("what can I use
-    to ..."): a query has to begin with it nevertheless.
-    """
-    verbs = sorted({deed.split()[0] for deed in values.deeds})
-    exchanged = {f"{rng.choice(verbs)} {deed.split(maxsplit=1)[1]}" for deed in values.deeds}
-    return replace(values, deeds=tuple(sorted({*values.deeds, *exchanged})))
-
-
 def make_split(
     split: str,
     documents: Sequence[Document],
@@ -104,10 +93,9 @@ def make_split(
     rng: random.Random,
 ) -> list[ToolConversation]:
     """Conversations about the names and topics of one split ("train" or "val"), in the phrasings for training."""
-    values = collect_values(documents, [item for item in objects if item.split == split], objects)
     maker = Maker(
         "TRAIN",
-        with_verbs_exchanged(values, rng) if split == "train" else values,
+        collect_values(documents, [item for item in objects if item.split == split], objects),
         "TRAIN" if split == "train" else "DEV",
         SLIPS if split == "train" else 0.0,
     )
