@@ -1,5 +1,6 @@
 """Pretraining: what a step sees, what a score counts, and that a killed run ends in the same bits."""
 
+import io
 import itertools
 import json
 import os
@@ -415,9 +416,14 @@ def test_the_committed_curve_is_that_of_the_committed_run():
 
     from llmm.training.pretraining.verdict import CURVES
 
-    [curve] = json.loads(CURVES.read_text(encoding="utf-8"))
-    with (ROOT / "data/plots/pretrain.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    def committed(name: str) -> str:
+        """A file of the last commit: a run of the pipeline leaves a curve of its own in the working tree."""
+        return subprocess.run(
+            ["git", "show", f"HEAD:{name}"], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout
+
+    [curve] = json.loads(committed(CURVES.relative_to(ROOT).as_posix()))
+    rows = list(csv.DictReader(io.StringIO(committed("data/plots/pretrain.csv"))))
     assert curve["loss"] == [float(row["train_bits_per_byte"]) for row in rows]
     assert curve["recipe"] == load_params(ROOT / "params.yaml").pretrain.model_dump()
 
