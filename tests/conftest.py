@@ -4,9 +4,11 @@
 sets up is set up once, and all tests on the copy stay together, whatever their file.
 """
 
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +64,24 @@ def copy_project(folder: Path) -> Path:
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
+
+
+def where_they_belong_together(document: str, measured: str, scratch: Path) -> Path:
+    """The working tree, or the last commit, in `scratch`, where `measured` has changed and `document` has not.
+
+    Who runs the pipeline has other seconds than the README, whose own are those of the commit.
+    """
+
+    def touched(name: str) -> bool:
+        status = ["git", "status", "--porcelain", "--", name]
+        return bool(subprocess.run(status, cwd=ROOT, check=True, capture_output=True).stdout)
+
+    if touched(document) or not touched(measured):
+        return ROOT
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(scratch, filter="data")
+    return scratch
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Pretraining: what a step sees, what a score counts, and that a killed run ends in the same bits."""
 
-import io
 import itertools
 import json
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from conftest import where_they_belong_together
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -411,21 +411,18 @@ def test_a_curve_speaks_only_of_its_own_model_and_of_steps_that_compare(tmp_path
     assert ExpectedCurve.for_run(recipe, 300, 1000, tmp_path / "nothing") is None
 
 
-def test_the_committed_curve_is_that_of_the_committed_run():
+def test_the_committed_curve_is_that_of_the_committed_run(tmp_path):
     import csv
 
     from llmm.training.pretraining.verdict import CURVES
 
-    def committed(name: str) -> str:
-        """A file of the last commit: a run of the pipeline leaves a curve of its own in the working tree."""
-        return subprocess.run(
-            ["git", "show", f"HEAD:{name}"], cwd=ROOT, check=True, capture_output=True, text=True
-        ).stdout
-
-    [curve] = json.loads(committed(CURVES.relative_to(ROOT).as_posix()))
-    rows = list(csv.DictReader(io.StringIO(committed("data/plots/pretrain.csv"))))
+    kept = CURVES.relative_to(ROOT).as_posix()
+    folder = where_they_belong_together(kept, "data", tmp_path)
+    [curve] = json.loads((folder / kept).read_text(encoding="utf-8"))
+    with (folder / "data/plots/pretrain.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
     assert curve["loss"] == [float(row["train_bits_per_byte"]) for row in rows]
-    assert curve["recipe"] == load_params(ROOT / "params.yaml").pretrain.model_dump()
+    assert curve["recipe"] == load_params(folder / "params.yaml").pretrain.model_dump()
 
 
 # recipes

@@ -1,13 +1,10 @@
 """Every command of the README runs, and every generated part is what the metrics say."""
 
-import io
 import re
 import shutil
-import subprocess
-import tarfile
 
 import pytest
-from conftest import ROOT, runner
+from conftest import ROOT, runner, where_they_belong_together
 
 from llmm.ladder.chain import standings
 from pipelines.documents import DOCUMENTS, render
@@ -60,19 +57,9 @@ def test_links_and_pictures_are_there():
         assert (ROOT / target).exists(), target
 
 
-@pytest.fixture(scope="module")
-def committed(tmp_path_factory):
-    """The files of the last commit: a run of the pipeline leaves its own figures in the working tree."""
-    folder = tmp_path_factory.mktemp("committed")
-    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
-    return folder
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_generated_parts_are_what_the_metrics_say(document, committed, monkeypatch):
-    monkeypatch.chdir(committed)
+def test_generated_parts_are_what_the_metrics_say(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(where_they_belong_together(document.as_posix(), "data", tmp_path))
     text = document.read_text(encoding="utf-8")
     assert render(text, collect()) == text
 
