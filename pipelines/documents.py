@@ -703,10 +703,11 @@ def compiler_trials(_: Summary) -> str:
 def product_shapes(_: Summary) -> str:
     """A product whose shape is new each time, and one whose shape has come before; medians of 40."""
     rows = [
-        f"| {run['dtype']} | {run['another']:.2f} | {run['same']:.2f} | {run['another'] / run['same']:.1f} |"
+        f"| {run['cores']} | {run['dtype']} | {run['another']:.2f} | {run['same']:.2f} | "
+        f"{run['another'] / run['same']:.1f} |"
         for run in read_json(paths.DATA / "experiments" / "product_shapes.json")
     ]
-    return _table("products in | another shape each time, ms | the same shape, ms | ratio", rows)
+    return _table("cores | products in | another shape each time, ms | the same shape, ms | ratio", rows)
 
 
 def varying_shapes(_: Summary) -> str:
@@ -717,15 +718,20 @@ def varying_shapes(_: Summary) -> str:
 
 def bfloat16_assistant(_: Summary) -> str:
     """Exact calls on development tasks of assistants trained in float32 and in bfloat16."""
-    suites = ("new_values", "new_phrasings", "two_calls", "no_tool")
+    rates = ("new_values", "searches", "new_phrasings", "programs_in_new_words", "two_calls", "no_tool", "replies")
+    runs = read_json(paths.DATA / "experiments" / "bfloat16_assistant.json")
     rows = [
         f"| {run['trained']} | {run['steps']:,} | {run['bits_per_byte']:.3f} | "
-        + " | ".join(f"{run[suite]:.3f}" for suite in suites)
+        + " | ".join(f"{run[rate]:.3f}" if rate in run else "" for rate in rates)
         + " |"
-        for run in read_json(paths.DATA / "experiments" / "bfloat16_assistant.json")
+        for run in runs
     ]
-    columns = "trained | steps | bits per byte, test | new values | new phrasings | two questions | no tool"
-    return _table(columns, rows)
+    columns = (
+        "trained | steps | bits per byte, test | new values | of these, searches | new phrasings | "
+        "of these, programs | two questions | no tool | right replies to these"
+    )
+    [seconds] = (run["whole_run_seconds"] for run in runs if "whole_run_seconds" in run)
+    return _table(columns, rows, "", f"The whole run of the third row took {seconds} seconds from nothing.")
 
 
 def _pairs_of_steps(name: str, before: str, after: str) -> list[str]:
