@@ -721,10 +721,7 @@ def bfloat16_assistant(_: Summary) -> str:
     rates = ("new_values", "searches", "new_phrasings", "programs_in_new_words", "two_calls", "no_tool", "replies")
     runs = read_json(paths.DATA / "experiments" / "bfloat16_assistant.json")
     rows = [
-        f"| {run['trained']} | {run['steps']:,} | {run['bits_per_byte']:.3f} | "
-        + " | ".join(f"{run[rate]:.3f}" if rate in run else "" for rate in rates)
-        + " |"
-        for run in runs
+        f"| {run['trained']} | {run['steps']:,} | {run['bits_per_byte']:.3f} | {_cells(run, rates)} |" for run in runs
     ]
     columns = (
         "trained | steps | bits per byte, test | new values | of these, searches | new phrasings | "
@@ -732,6 +729,25 @@ def bfloat16_assistant(_: Summary) -> str:
     )
     [seconds] = (run["whole_run_seconds"] for run in runs if "whole_run_seconds" in run)
     return _table(columns, rows, "", f"The whole run of the third row took {seconds} seconds from nothing.")
+
+
+def unseen_phrases(_: Summary) -> str:
+    """Exact calls on development tasks of assistants that learnt from few and from many phrases to search for."""
+    suites = ("new_values", "searches", "new_phrasings", "two_calls", "no_tool", "replies")
+    rows = [
+        f"| {run['trained']} | {run['topics']:,} | {run['deeds']:,} | "
+        f"{_cells(run, ('unseen_phrases', 'cut_short', *suites))} |"
+        for run in read_json(paths.DATA / "experiments" / "unseen_phrases.json")
+    ]
+    columns = (
+        "trained | noun phrases | verb phrases | unseen phrases | cut short | new values | of these, searches | "
+        "new phrasings | two questions | no tool | right replies to these"
+    )
+    return _table(columns, rows)
+
+
+def _cells(run: dict[str, Any], rates: Sequence[str]) -> str:
+    return " | ".join(f"{run[rate]:.3f}" if rate in run else "" for rate in rates)
 
 
 def _pairs_of_steps(name: str, before: str, after: str) -> list[str]:
@@ -904,6 +920,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "product-shapes": product_shapes,
     "varying-shapes": varying_shapes,
     "bfloat16-assistant": bfloat16_assistant,
+    "unseen-phrases": unseen_phrases,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-before": step_gpu_before,

@@ -1,19 +1,22 @@
 """Tasks and the data made of them: phrasings kept apart, values kept apart, every answer from a real result."""
 
+import dataclasses
 import itertools
 import random
 import re
 
 import pytest
 
-from agents.tool_agent import breadth, evaluation, tasks, values
+from agents.tool_agent import breadth, development, evaluation, tasks, values
 from agents.tool_agent.phrasings.tables import SUBJECTS, Split, held_out_skeletons, table, two_questions
 from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, asks_for_a_search, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR, ToolResult
+from agents.tool_agent.trace import Step, Trace
 from agents.tool_agent.traces import SHARES, make_conversations, word_search
 from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
+from llmm.training.lora.chat import call_text
 from llmm.training.lora.truecase import truecased
 from tests.tiny_agent import DOCUMENTS, OBJECTS, codec, toolbox
 
@@ -189,6 +192,56 @@ def test_a_topic_is_a_noun_phrase(text: str, topics: set[str]) -> None:
 )
 def test_a_deed_is_a_whole_short_sentence(summary: str, deeds: set[str]) -> None:
     assert values._deed_in(summary) == deeds
+
+
+def test_training_reads_the_whole_text() -> None:
+    prose = "The loop. It is used to wait for a future, or to be left alone.\n\nReturns the next event, if any."
+    document = dataclasses.replace(DOCUMENTS[0], id="loop", title="", text=prose)
+    read = collect_values([document], [], [], whole_text=True)
+    assert set(read.topics) == {"loop", "future", "event"}
+    assert {"wait for a future", "return the next event, if any"} < set(read.deeds)
+    assert not any(deed.startswith("be ") for deed in read.deeds)
+    before = collect_values([document], [], [])
+    assert not before.deeds and set(before.topics) == set(read.topics)
+
+
+def test_a_deed_of_other_things_keeps_its_words_but_for_noun_phrases() -> None:
+    made = values._of_other_things(["copy the mode bits to every file", "stop, if any"], ["event loop"])
+    assert made == {"copy the event loop to every event loop", "stop, if any"}
+    assert values._of_other_things([], ["event loop"]) == set()
+
+
+def test_what_is_made_for_training_shares_no_call_with_what_is_reported() -> None:
+    train = collect_values(DOCUMENTS, OBJECTS, OBJECTS, whole_text=True)
+    assert set(VALUES.topics) <= set(train.topics) and len(train.deeds) > len(VALUES.deeds)
+    rng = random.Random(6)
+    calls = [Maker("TRAIN", train, "TRAIN").search_docs(rng).calls[0].text for _ in range(200)]
+    assert {part_of(call) for call in calls} == {"TRAIN"}
+
+
+def test_unseen_phrases_are_searched_for_and_nothing_else() -> None:
+    maker, rng = (
+        development.UnseenPhrases("TRAIN", Values((), ("event loop", "futures"), ("stop a loop",)), "TRAIN"),
+        random.Random(7),
+    )
+    asked = {maker.search_docs(rng).calls[0].arguments["query"] for _ in range(60)}
+    assert asked == {
+        q
+        for q in ("event loop", "futures", "stop a loop")
+        if part_of(call_text("search_docs", {"query": q})) == "TRAIN"
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "is_cut"),
+    [(["loop"], True), (["event loop"], False), (["the event loop"], False), ([], False), (["loop", "event"], False)],
+)
+def test_a_phrase_is_cut_short_where_a_part_of_it_is_searched_for(written: list[str], is_cut: bool) -> None:
+    task = tasks.Task("read about the event loop", (tasks.Call("search_docs", {"query": "event loop"}),))
+    steps = [Step("tool_call", call_text("search_docs", {"query": query}), 9) for query in written]
+    assert development._is_cut_short(task, Trace(task.prompt, "model", steps=steps)) is is_cut
+    other = Step("tool_call", call_text("signature", {"name": "loop"}), 9)
+    assert not development._is_cut_short(task, Trace(task.prompt, "model", steps=[other]))
 
 
 def test_some_training_conversations_end_with_their_call() -> None:

@@ -20,13 +20,13 @@ SLIPS = 0.3  # share of the training tasks with perturbed words
 ENDED = {"calculator": 0.8, "python": 0.5, "search_docs": 0.5, "signature": 0.2, "follow_up": 0.5}
 # Shares of the kinds: about one conversation in eight needs no tool
 SHARES = {
-    "calculator": 0.29,
+    "calculator": 0.275,
     "python": 0.25,
-    "search_docs": 0.115,
+    "search_docs": 0.14,
     "signature": 0.10,
     "chat": 0.125,
     "two_in_one": 0.06,
-    "follow_up": 0.06,
+    "follow_up": 0.05,
     "plan": 0.04,
 }
 
@@ -95,7 +95,7 @@ def make_split(
     """Conversations about the names and topics of one split ("train" or "val"), in the phrasings for training."""
     maker = Maker(
         "TRAIN",
-        collect_values(documents, [item for item in objects if item.split == split], objects),
+        collect_values(documents, [o for o in objects if o.split == split], objects, whole_text=split == "train"),
         "TRAIN" if split == "train" else "DEV",
         SLIPS if split == "train" else 0.0,
     )
