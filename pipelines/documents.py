@@ -350,9 +350,18 @@ def described_forced(_: Summary) -> str:
 
 def described_test(_: Summary) -> str:
     """The same on the tasks to report on."""
+    return _on_the_test_split(read_json(paths.DATA / "experiments" / "answers_after_lookup.json")["test"])
+
+
+def unseen_phrases_test(_: Summary) -> str:
+    """Assistants that learnt from few and from many phrases to search for, on the tasks to report on."""
+    return _on_the_test_split(read_json(paths.DATA / "experiments" / "unseen_phrases.json")["test"])
+
+
+def _on_the_test_split(runs: Sequence[dict[str, Any]]) -> str:
     suites = ("new_values", "new_phrasings", "multi_step", "hand_written", "no_tool")
     rows = []
-    for run in read_json(paths.DATA / "experiments" / "answers_after_lookup.json")["test"]:
+    for run in runs:
         rates = " | ".join(f"{run[f'{suite}_exact']:.3f}, {run[f'{suite}_answer']:.3f}" for suite in suites)
         rows.append(f"| {run['changed']} | {rates} |")
     return _table(
@@ -737,7 +746,7 @@ def unseen_phrases(_: Summary) -> str:
     rows = [
         f"| {run['trained']} | {run['topics']:,} | {run['deeds']:,} | "
         f"{_cells(run, ('unseen_phrases', 'cut_short', *suites))} |"
-        for run in read_json(paths.DATA / "experiments" / "unseen_phrases.json")
+        for run in read_json(paths.DATA / "experiments" / "unseen_phrases.json")["development"]
     ]
     columns = (
         "trained | noun phrases | verb phrases | unseen phrases | cut short | new values | of these, searches | "
@@ -921,6 +930,7 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "varying-shapes": varying_shapes,
     "bfloat16-assistant": bfloat16_assistant,
     "unseen-phrases": unseen_phrases,
+    "unseen-phrases-test": unseen_phrases_test,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-before": step_gpu_before,

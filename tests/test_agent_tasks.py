@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from agents.tool_agent import breadth, development, evaluation, tasks, values
+from agents.tool_agent import breadth, development, evaluation, tasks, values, whole_text
 from agents.tool_agent.phrasings.tables import SUBJECTS, Split, held_out_skeletons, table, two_questions
 from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, asks_for_a_search, conversation, part_of
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
@@ -197,7 +197,7 @@ def test_a_deed_is_a_whole_short_sentence(summary: str, deeds: set[str]) -> None
 def test_training_reads_the_whole_text() -> None:
     prose = "The loop. It is used to wait for a future, or to be left alone.\n\nReturns the next event, if any."
     document = dataclasses.replace(DOCUMENTS[0], id="loop", title="", text=prose)
-    read = collect_values([document], [], [], whole_text=True)
+    read = whole_text.whole_text_values([document], [], [])
     assert set(read.topics) == {"loop", "future", "event"}
     assert {"wait for a future", "return the next event, if any"} < set(read.deeds)
     assert not any(deed.startswith("be ") for deed in read.deeds)
@@ -206,13 +206,13 @@ def test_training_reads_the_whole_text() -> None:
 
 
 def test_a_deed_of_other_things_keeps_its_words_but_for_noun_phrases() -> None:
-    made = values._of_other_things(["copy the mode bits to every file", "stop, if any"], ["event loop"])
+    made = whole_text._of_other_things(["copy the mode bits to every file", "stop, if any"], ["event loop"])
     assert made == {"copy the event loop to every event loop", "stop, if any"}
-    assert values._of_other_things([], ["event loop"]) == set()
+    assert whole_text._of_other_things([], ["event loop"]) == set()
 
 
 def test_what_is_made_for_training_shares_no_call_with_what_is_reported() -> None:
-    train = collect_values(DOCUMENTS, OBJECTS, OBJECTS, whole_text=True)
+    train = whole_text.whole_text_values(DOCUMENTS, OBJECTS, OBJECTS)
     assert set(VALUES.topics) <= set(train.topics) and len(train.deeds) > len(VALUES.deeds)
     rng = random.Random(6)
     calls = [Maker("TRAIN", train, "TRAIN").search_docs(rng).calls[0].text for _ in range(200)]

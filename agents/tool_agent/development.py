@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from statistics import fmean
 
 from agents.tool_agent.agent import load_toolbox
@@ -21,6 +21,7 @@ from agents.tool_agent.policy import ModelPolicy
 from agents.tool_agent.tasks import Maker, Task
 from agents.tool_agent.trace import Trace
 from agents.tool_agent.values import Values, collect_values
+from agents.tool_agent.whole_text import whole_text_values
 from llmm import paths
 from llmm.corpus import load_documents, load_objects
 from llmm.params import load_params
@@ -48,11 +49,11 @@ def development_suites() -> dict[str, tuple[Maker, tuple[str, ...]]]:
     """Suite -> who makes its tasks, and of which kinds; without unseen phrases where the corpus has none."""
     objects = load_objects(paths.CORPUS)
 
-    def values_of(split: str, whole_text: bool) -> Values:
-        of_split = [item for item in objects if item.split == split]
-        return collect_values(load_documents(paths.CORPUS, split), of_split, objects, whole_text)
+    def values_of(split: str, collect: Callable[..., Values]) -> Values:
+        return collect(load_documents(paths.CORPUS, split), [item for item in objects if item.split == split], objects)
 
-    values, read, learnt = values_of("val", False), values_of("val", True), values_of("train", True)
+    values, read = values_of("val", collect_values), values_of("val", whole_text_values)
+    learnt = values_of("train", whole_text_values)
     known, new = Maker("TRAIN", values, "DEV"), Maker("DEV", values, "DEV")
     suites: dict[str, tuple[Maker, tuple[str, ...]]] = {
         "new_values": (known, KINDS),

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from agents.tool_agent.tasks import Maker, conversation, plan
 from agents.tool_agent.tools import MAX_RESULT_CHARS, Passage, Search, Toolbox, make_toolbox
 from agents.tool_agent.values import collect_values
+from agents.tool_agent.whole_text import whole_text_values
 from llmm.corpus import Document, PythonObject
 from llmm.params import IndexParams
 from llmm.training.lora.chat import Conversation, Message
@@ -93,9 +94,10 @@ def make_split(
     rng: random.Random,
 ) -> list[ToolConversation]:
     """Conversations about the names and topics of one split ("train" or "val"), in the phrasings for training."""
+    collect = whole_text_values if split == "train" else collect_values
     maker = Maker(
         "TRAIN",
-        collect_values(documents, [o for o in objects if o.split == split], objects, whole_text=split == "train"),
+        collect(documents, [item for item in objects if item.split == split], objects),
         "TRAIN" if split == "train" else "DEV",
         SLIPS if split == "train" else 0.0,
     )

@@ -107,11 +107,6 @@ _NO_NOUN = frozenset(
     whose why will with within without would yet yields you your
 """)
 )
-_SENTENCE_END = re.compile(r"(?<=[.:;!?])\s+|\n\s*\n")
-_PURPOSE = re.compile(r"\bto ((?:[a-z][a-z'-]* ){1,7}[a-z][a-z'-]*)(?=[.,:;!?)]|$)")
-_NOUN_PHRASE = re.compile(
-    rf"\b({'|'.join(sorted(_DETERMINERS))})((?: (?!(?:{'|'.join(sorted(_NO_NOUN))})\b)[a-z][a-z-]*){{1,3}})(?= |$|,)"
-)
 _UNITS = _words("""
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen
@@ -135,16 +130,9 @@ class Values:
 
 
 def collect_values(
-    documents: Sequence[Document],
-    objects: Sequence[PythonObject],
-    everything: Sequence[PythonObject],
-    whole_text: bool = False,
+    documents: Sequence[Document], objects: Sequence[PythonObject], everything: Sequence[PythonObject]
 ) -> Values:
-    """Names, topics and deeds of one split; a suffix is a name where it is unique in `everything`.
-
-    With `whole_text` topics are those of all that is written and deeds those of every sentence, for training: who has
-    read a few phrases many times knows which they are, and not where one ends.
-    """
+    """Names, topics and deeds of one split; a suffix is a name where it is unique in `everything`."""
     suffixes: dict[str, int] = {}
     for item in everything:
         parts = item.qualname.split(".")
@@ -165,30 +153,9 @@ def collect_values(
         topics.update(_topics_in(item.summary))
     for document in documents:
         topics.update(_topics_in(document.title))
-        if whole_text or not objects:
-            topics.update(_topics_in(document.text if whole_text else document.text[:2000]))
-    if whole_text:
-        described = {item.module for item in objects}
-        prose = [item.doc for item in objects] + [d.text for d in documents if d.id not in described]
-        deeds.update(*map(_deeds_in, prose))
-        deeds.update(_of_other_things(sorted(deeds), sorted(topics)) if topics else ())
+        if not objects:
+            topics.update(_topics_in(document.text[:2000]))
     return Values(tuple(dict.fromkeys(names)), tuple(sorted(topics)), tuple(sorted(deeds)))
-
-
-def _deeds_in(prose: str) -> set[str]:
-    """Short sentences that say what is done, and clauses that say what for: "to wait for a future"."""
-    sentences = (" ".join(sentence.split()) for sentence in _SENTENCE_END.split(prose))
-    found: set[str] = set()
-    for sentence in sentences:
-        found |= _deed_in(sentence.rstrip(".:;!?"))
-        found.update(c for c in _PURPOSE.findall(sentence.lower()) if not _ends_phrase(c.split()[0]))
-    return found
-
-
-def _of_other_things(deeds: Sequence[str], topics: Sequence[str]) -> set[str]:
-    """Every deed once more with another noun phrase after each of its determiners."""
-    rng = random.Random(0)
-    return {_NOUN_PHRASE.sub(lambda found: f"{found[1]} {rng.choice(topics)}", deed) for deed in deeds}
 
 
 def _deed_in(summary: str) -> set[str]:
