@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import random
 import re
 
@@ -13,7 +14,7 @@ from agents.tool_agent.tasks import BETWEEN_PARTS, Maker, asks_for_a_search, con
 from agents.tool_agent.templates import expand, fill, skeleton, slots_of, vary
 from agents.tool_agent.tools import ERROR, ToolResult
 from agents.tool_agent.trace import Step, Trace
-from agents.tool_agent.traces import SHARES, make_conversations, word_search
+from agents.tool_agent.traces import SHARES, make_conversations, make_split, word_search
 from agents.tool_agent.values import Values, collect_values
 from llmm.params import load_params
 from llmm.training.lora.chat import call_text
@@ -211,25 +212,28 @@ def test_a_deed_of_other_things_keeps_its_words_but_for_noun_phrases() -> None:
     assert whole_text._of_other_things([], ["event loop"]) == set()
 
 
-def test_what_is_made_for_training_shares_no_call_with_what_is_reported() -> None:
-    train = whole_text.whole_text_values(DOCUMENTS, OBJECTS, OBJECTS)
-    assert set(VALUES.topics) <= set(train.topics) and len(train.deeds) > len(VALUES.deeds)
-    rng = random.Random(6)
-    calls = [Maker("TRAIN", train, "TRAIN").search_docs(rng).calls[0].text for _ in range(200)]
-    assert {part_of(call) for call in calls} == {"TRAIN"}
+def test_training_alone_searches_for_phrases_of_the_whole_text() -> None:
+    text = " ".join(f"Used to count the {name} apples." for name in ("red", "green", "small", "sweet", "sour", "ripe"))
+    document = dataclasses.replace(DOCUMENTS[0], id="orchard", title="", text="x" * 2000 + " " + text)
+
+    def searched(split: str) -> set[str]:
+        made = make_split(split, [document], [], lambda query, k: [], 300, random.Random(6))
+        calls = [m.text for one in made for m in one.messages if m.role == "tool_call" and one.kind == "search_docs"]
+        assert calls and {part_of(call) for call in calls} == {"TRAIN" if split == "train" else "DEV"}
+        return {json.loads(call)["arguments"]["query"] for call in calls}
+
+    assert any(query.endswith("apples") for query in searched("train"))
+    assert not any("apples" in query for query in searched("val"))
 
 
 def test_unseen_phrases_are_searched_for_and_nothing_else() -> None:
-    maker, rng = (
-        development.UnseenPhrases("TRAIN", Values((), ("event loop", "futures"), ("stop a loop",)), "TRAIN"),
-        random.Random(7),
+    phrases = {"event loop", "futures", "stop a loop", "lock", "wait for a task", "queues", "cancel a task", "timers"}
+    values = Values(
+        (), tuple(q for q in sorted(phrases) if " a " not in q), tuple(q for q in sorted(phrases) if " a " in q)
     )
-    asked = {maker.search_docs(rng).calls[0].arguments["query"] for _ in range(60)}
-    assert asked == {
-        q
-        for q in ("event loop", "futures", "stop a loop")
-        if part_of(call_text("search_docs", {"query": q})) == "TRAIN"
-    }
+    kept = {q for q in phrases if part_of(call_text("search_docs", {"query": q})) == "TRAIN"}
+    maker, rng = development.UnseenPhrases("TRAIN", values, "TRAIN"), random.Random(7)
+    assert {maker.search_docs(rng).calls[0].arguments["query"] for _ in range(200)} == kept < phrases
 
 
 @pytest.mark.parametrize(
