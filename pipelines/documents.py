@@ -742,17 +742,42 @@ def bfloat16_assistant(_: Summary) -> str:
 
 def unseen_phrases(_: Summary) -> str:
     """Exact calls on development tasks of assistants that learnt from few and from many phrases to search for."""
+    found = read_json(paths.DATA / "experiments" / "unseen_phrases.json")
     suites = ("new_values", "searches", "new_phrasings", "two_calls", "no_tool", "replies")
     rows = [
         f"| {run['trained']} | {run['topics']:,} | {run['deeds']:,} | "
         f"{_cells(run, ('unseen_phrases', 'cut_short', *suites))} |"
-        for run in read_json(paths.DATA / "experiments" / "unseen_phrases.json")["development"]
+        for run in found["development"]
     ]
     columns = (
         "trained | noun phrases | verb phrases | unseen phrases | cut short | new values | of these, searches | "
         "new phrasings | two questions | no tool | right replies to these"
     )
-    return _table(columns, rows)
+    kept = found["kept"]
+    below = (
+        f"Different phrases in the suite of unseen ones: {kept['unseen']}. In titles and summaries of the validation "
+        f"documents, with calls kept for development: {kept['of_titles_and_summaries']}, {kept['of_these_deeds']} of "
+        "them verb phrases."
+    )
+    return _table(columns, rows, "", below)
+
+
+def wrong_order(_: Summary) -> str:
+    """Programs that are wrong, and those of them that sort the other way round."""
+    rows = [
+        f"| {run['trained']} | {run['tasks']:,} | {run['wrong']} | {run['wrong_order']} |"
+        for run in read_json(paths.DATA / "experiments" / "unseen_phrases.json")["programs"]
+    ]
+    return _table("trained | programs | wrong | of these the wrong order", rows)
+
+
+def copied_too_often(_: Summary) -> str:
+    """Exact calls where a number that is copied more often than the message has it costs something."""
+    rows = [
+        f"| {run['nats']} | {run['tasks']:,} | {_cells(run, ('calculator', 'python'))} |"
+        for run in read_json(paths.DATA / "experiments" / "unseen_phrases.json")["copied_too_often"]
+    ]
+    return _table("nats a number | tasks of a kind | calculations | programs", rows)
 
 
 def _cells(run: dict[str, Any], rates: Sequence[str]) -> str:
@@ -931,6 +956,8 @@ PARTS: dict[str, Callable[[Summary], str]] = {
     "bfloat16-assistant": bfloat16_assistant,
     "unseen-phrases": unseen_phrases,
     "unseen-phrases-test": unseen_phrases_test,
+    "wrong-order": wrong_order,
+    "copied-too-often": copied_too_often,
     "step-gpu": step_gpu,
     "step-gpu-h100": step_gpu_h100,
     "step-gpu-before": step_gpu_before,
